@@ -1,0 +1,251 @@
+"""Every setting of a run, as frozen dataclasses that go to JSON and back without loss.
+
+A recipe (``umbel.train.recipes``) is a function that returns one :class:`RunConfig`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from umbel.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+T = TypeVar("T")
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """Shape of a backbone; the defaults are the published PlantBiMoE (arXiv:2512.07113)."""
+
+    pattern: str = "Md Me"
+    """Layers, tiled over depth: mixer ``M`` (bidirectional Mamba), then FFN ``d`` (dense) or ``e`` (experts)."""
+    n_layers: Count = 16
+    d_model: Count = 512
+    expand: Count = 2
+    """Inner width of the mixer, in multiples of ``d_model``."""
+    d_state: Count = 16
+    d_conv: Count = 4
+    dt_rank: Natural = 0
+    """Rank of the step-size projection; 0 means ``ceil(d_model / 16)``."""
+    ffn_hidden: Count = 1408
+    n_experts: Count = 4
+    top_k: Count = 1
+    fusion: Literal["add", "multiply", "gate", "concat"] = "add"
+    """How the two directions of a mixer become one; ``add`` is published, ``gate`` and ``concat`` are ours."""
+    tie_projections: bool = True
+    """Share the in and out projections between the two directions."""
+    residual_fp32: bool = False
+    norm_eps: Positive = 1e-5
+    vocab_size: Count = 12
+    tie_head: bool = True
+    """The masked-language head reuses the embedding matrix."""
+    rescale: Literal["none", "out_proj", "all"] = "all"
+    """Which residual-branch outputs start smaller: ``all`` divides the mixer's and the FFN's by
+    sqrt(2 n_layers); ``out_proj`` divides the mixer's alone by sqrt(n_layers), as the released code does."""
+
+    def __post_init__(self) -> None:
+        if not self.layer_kinds:
+            raise ValueError("pattern is empty: give pairs such as 'Md Me'")
+        wrong = [pair for pair in self.pattern.split() if len(pair) != 2 or pair[0] != "M" or pair[1] not in "de"]
+        if wrong:
+            raise ValueError(f"pattern has {', '.join(wrong)}: each layer is 'M' followed by 'd' or 'e', as in 'Md Me'")
+        if self.top_k > self.n_experts:
+            raise ValueError(f"top_k is {self.top_k} but there are only {self.n_experts} experts: lower model.top_k")
+
+    @property
+    def layer_kinds(self) -> tuple[str, ...]:
+        """The pattern tiled to ``n_layers`` entries such as ``("Md", "Me", "Md", ...)``."""
+        pairs = self.pattern.split()
+        return tuple(pairs[index % len(pairs)] for index in range(self.n_layers)) if pairs else ()
+
+    @property
+    def d_inner(self) -> int:
+        """Width inside the mixer, I."""
+        return self.expand * self.d_model
+
+    @property
+    def dt_width(self) -> int:
+        """Rank of the step-size projection, resolved."""
+        return self.dt_rank or -(-self.d_model // 16)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CorpusConfig:
+    """How assemblies are cut into windows."""
+
+    window_bp: Count = 32_768
+    overlap_bp: Annotated[int, Field(ge=64, le=128)] = 128
+    """Bases shared by neighbouring windows."""
+    max_n_frac: Fraction = 0.02
+    """Windows with a larger share of N are dropped, and counted."""
+    min_window_bp: Count = 64
+    """A contig's last, shorter window is kept from this length on, else counted as lost."""
+
+    def __post_init__(self) -> None:
+        if self.overlap_bp >= self.window_bp:
+            raise ValueError(f"overlap_bp {self.overlap_bp} must be below window_bp {self.window_bp}")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MaskingConfig:
+    """Masked-language corruption and augmentation, drawn afresh for every (seed, step, sample)."""
+
+    mask_frac: Fraction = 0.15
+    """Chance that a real base (A, C, G, T) is chosen to be predicted."""
+    as_mask_frac: Fraction = 0.8
+    """Share of the chosen that become ``[MASK]``."""
+    as_random_frac: Fraction = 0.1
+    """Share of the chosen that become a random base; the rest stay as they are."""
+    revcomp_frac: Fraction = 0.3
+    softmask_weight: NonNegative = 0.1
+    """Loss weight of soft-masked (lower-case, repeat) bases; others weigh 1."""
+    loss_on: Literal["masked", "real"] = "masked"
+    """``masked`` is right; ``real`` also counts every visible base, as the released script does (defect D-4)."""
+
+    def __post_init__(self) -> None:
+        if self.as_mask_frac + self.as_random_frac > 1:
+            raise ValueError("as_mask_frac and as_random_frac must not add up to more than 1")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: Positive = 8e-3
+    """Peak learning rate."""
+    final_lr_frac: Fraction = 0.0
+    """Learning rate at the last step, as a share of the peak."""
+    warmup_steps: Natural = 1_000
+    beta1: Fraction = 0.95
+    beta2: Fraction = 0.9
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 0.1
+    """Never applied to A_log, D, norms, biases and the embedding."""
+    clip_norm: Positive = 1.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Length, batches, checkpoints and auxiliary losses of a run."""
+
+    steps: Count = 100_000
+    batch_windows: Count = 256
+    """Windows per optimiser step, over all micro-batches."""
+    micro_batch_windows: Count = 4
+    """Windows per forward pass; gradients are accumulated up to ``batch_windows``."""
+    eval_every_steps: Count = 1_000
+    eval_windows: Count = 64
+    """Validation windows per evaluation."""
+    save_every_steps: Count = 500
+    keep_states: Count = 2
+    """How many training states to keep for resuming."""
+    seed: Natural = 0
+    balance_coef: NonNegative = 0.0
+    """Weight of the Switch-style load-balance loss (0 as published)."""
+    z_coef: NonNegative = 0.0
+    """Weight of the router z-loss (0 as published)."""
+    autocast: Literal["auto", "bf16", "off"] = "auto"
+    """``auto``: bf16 on a GPU that has it, fp32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        if self.batch_windows % self.micro_batch_windows:
+            raise ValueError("batch_windows must be a multiple of micro_batch_windows")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Everything that decides a pretraining run, apart from the corpus itself."""
+
+    name: str
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config into plain dictionaries, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "settings") -> T:
+    """Build a config from plain dictionaries; unknown keys and wrong values are errors.
+
+    Raises
+    ------
+    ConfigError
+        Naming ``where`` and each key that is wrong.
+
+    Examples
+    --------
+    >>> from_dict(CorpusConfig, {"window_bp": 512}).overlap_bp
+    128
+    """
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc']) or kind.__name__}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _read_value(text: str) -> Any:
+    """Read the right side of ``--set``: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def apply_settings(config: RunConfig, settings: Iterable[str]) -> RunConfig:
+    """Change a run by ``section.name=value`` texts, as the command line's ``--set`` does.
+
+    Raises
+    ------
+    ConfigError
+        If a text has no ``=``, a key does not exist, or a value does not fit.
+
+    Examples
+    --------
+    >>> apply_settings(RunConfig("demo"), ["optim.lr=1e-3", "model.pattern=Me"]).optim.lr
+    0.001
+    """
+    values = to_dict(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        *sections, name = key.strip().split(".")
+        place: Any = values
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if not equals or not isinstance(place, dict) or name not in place:
+            known = ", ".join(sorted(place)) if isinstance(place, dict) else ", ".join(sorted(values))
+            raise ConfigError(f"--set {setting}: no such setting. Write section.name=value; here one of: {known}")
+        place[name] = _read_value(text)
+    return from_dict(RunConfig, values, "--set")
+
+
+def read_run_config(path: str | Path) -> RunConfig:
+    """Read a run from ``run.json`` of an earlier run, or from a TOML file of the same keys."""
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if source.suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{source}: no such file") from error
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: not readable as {'TOML' if source.suffix == '.toml' else 'JSON'}: {error}") from error
+    return from_dict(RunConfig, values.get("config", values), str(source))

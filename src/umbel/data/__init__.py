@@ -1,0 +1,1 @@
+"""From assemblies to batches: manifest, corpus, tokens, masking."""

@@ -1,0 +1,1 @@
+"""What a model knows, beside honest baselines, and which experts know it."""

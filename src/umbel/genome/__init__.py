@@ -1,0 +1,1 @@
+"""Biology without torch: sequence, intervals, FASTA and annotation."""

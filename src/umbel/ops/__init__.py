@@ -1,0 +1,1 @@
+"""Numerics: each operator has a definition and faster twins that must agree with it."""

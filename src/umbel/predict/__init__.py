@@ -1,0 +1,1 @@
+"""Use a trained model: embeddings of sequences, windows and regions."""

@@ -1,0 +1,1 @@
+"""How weights change: recipes, optimiser, loop, pretraining."""
