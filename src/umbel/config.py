@@ -199,7 +199,9 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "settings") ->
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in item['loc']) or kind.__name__}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or kind.__name__}: {item['msg']}" for item in error.errors()
+        ]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from error
 
 
@@ -247,5 +249,7 @@ def read_run_config(path: str | Path) -> RunConfig:
     except FileNotFoundError as error:
         raise ConfigError(f"{source}: no such file") from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: not readable as {'TOML' if source.suffix == '.toml' else 'JSON'}: {error}") from error
+        raise ConfigError(
+            f"{source}: not readable as {'TOML' if source.suffix == '.toml' else 'JSON'}: {error}"
+        ) from error
     return from_dict(RunConfig, values.get("config", values), str(source))

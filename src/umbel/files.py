@@ -29,7 +29,9 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _REMEDIES:
-            raise OutputError(f"{path}: could not be written, {_REMEDIES[error.errno]}. Earlier output is untouched.") from error
+            raise OutputError(
+                f"{path}: could not be written, {_REMEDIES[error.errno]}. Earlier output is untouched."
+            ) from error
         raise
 
 

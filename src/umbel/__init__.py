@@ -1,0 +1,73 @@
+"""umbel: plant-genome foundation models with sparse experts.
+
+``import umbel`` is light: torch comes in with the first name that needs it. It also sees to it that
+``transformers.AutoModel`` and its kin know our models, now or when transformers is imported later.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Corpus": "umbel.data.store",
+    "ModelConfig": "umbel.config",
+    "Predictor": "umbel.predict.predictor",
+    "RunConfig": "umbel.config",
+    "UmbelError": "umbel.errors",
+    "build_corpus": "umbel.data.corpus",
+    "embed_file": "umbel.predict.embed",
+    "evaluate_checkpoint": "umbel.evaluate.runner",
+    "load": "umbel.predict.predictor",
+    "pretrain": "umbel.train.pretrain",
+    "recipes": "umbel.train",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'umbel' has no attribute {name!r}")
+    home = importlib.import_module(_HOMES[name])
+    value = importlib.import_module(f"{_HOMES[name]}.{name}") if name == "recipes" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _WhenTransformersComes(importlib.abc.MetaPathFinder):
+    """Register our classes right after transformers has been imported, so that nobody pays before that."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "transformers":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_register(module: ModuleType) -> None:
+                run(module)
+                importlib.import_module("umbel.model.hf").register()
+
+            spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "transformers" in sys.modules:
+    importlib.import_module("umbel.model.hf").register()
+else:
+    sys.meta_path.insert(0, _WhenTransformersComes())

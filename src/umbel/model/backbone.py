@@ -1,0 +1,167 @@
+"""One backbone for every architecture: a pattern string such as ``"Md Me"``, tiled over depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from umbel.config import ModelConfig
+from umbel.model.bimamba import BiMamba
+from umbel.model.layers import SwiGLU, scaled_kaiming_
+from umbel.model.moe import MoE
+from umbel.model.routing import Routing
+
+PAD_ID = 4
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a backbone gives.
+
+    Attributes
+    ----------
+    hidden
+        ``(B, L, D)``, after the final norm.
+    routings
+        One :class:`~umbel.model.routing.Routing` per expert layer, in order of depth.
+    stream
+        Where asked for: the residual stream after the embedding and after each layer, ``n_layers + 1``
+        tensors ``(B, L, D)``; the last one is ``hidden`` before the final norm.
+    """
+
+    hidden: Tensor
+    routings: tuple[Routing, ...]
+    stream: tuple[Tensor, ...] = ()
+
+
+class Block(nn.Module):
+    """A mixer and an FFN, each behind its own RMSNorm and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, kind: str, layer: int):
+        super().__init__()
+        self.residual_fp32 = config.residual_fp32
+        self.mixer_norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.mixer = BiMamba(config)
+        self.ffn_norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.ffn = MoE(config, layer) if kind[1] == "e" else SwiGLU(config.d_model, config.ffn_hidden)
+
+    def forward(self, stream: Tensor, real: Tensor | None) -> tuple[Tensor, Routing | None]:
+        """Add both branches to ``stream`` (B, L, D)."""
+        narrow = self.mixer_norm.weight.dtype
+        if self.residual_fp32:
+            stream = stream.float()
+        stream = stream + self.mixer(self.mixer_norm(stream.to(narrow)), real)
+        x = self.ffn_norm(stream.to(narrow))
+        routing = None
+        if isinstance(self.ffn, MoE):
+            x, routing = self.ffn(x, real)
+        else:
+            x = self.ffn(x)
+        return stream + x, routing
+
+
+def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+    """Mark what is not padding, ``(B, L)`` bool, or None when nothing is padding.
+
+    Padding is every ``[PAD]`` and everything that ``attention_mask`` leaves out. Each row's real tokens
+    must stand together: a hole in the middle would have no defined neighbour.
+
+    Raises
+    ------
+    ValueError
+        If the mask's shape differs from the ids', or a row's real tokens have a gap.
+    """
+    real = input_ids != PAD_ID
+    if attention_mask is not None:
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
+                "they must have one shape"
+            )
+        real = real & attention_mask.bool()
+    if bool(real.all()):
+        return None
+    starts = (real[:, 1:] & ~real[:, :-1]).sum(1) + real[:, 0]
+    if bool((starts > 1).any()):
+        row = int((starts > 1).nonzero()[0, 0])
+        raise ValueError(f"row {row}: padding stands between real tokens; pad on the left or on the right only")
+    return real
+
+
+class Backbone(nn.Module):
+    """Token ids in, hidden states and routings out.
+
+    Results at real tokens do not depend on padding (side or length) or on batch-mates.
+
+    Examples
+    --------
+    >>> config = ModelConfig(n_layers=2, d_model=8, ffn_hidden=16)
+    >>> output = Backbone(config)(torch.tensor([[0, 7, 8, 9, 10, 1]]))
+    >>> output.hidden.shape, len(output.routings)
+    (torch.Size([1, 6, 8]), 1)
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config, kind, i) for i, kind in enumerate(config.layer_kinds))
+        self.norm = nn.RMSNorm(config.d_model, config.norm_eps)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the embedding, and scale the residual branches' outputs as ``config.rescale`` says."""
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        mixer_branches = {"none": 1, "out_proj": self.config.n_layers, "all": 2 * self.config.n_layers}
+        for block in self.layers:
+            branches = mixer_branches[self.config.rescale]
+            scaled_kaiming_(block.mixer.out_proj.weight, branches)
+            if not self.config.tie_projections:
+                scaled_kaiming_(block.mixer.out_proj_backward.weight, branches)
+            if self.config.rescale == "all":
+                scaled_kaiming_(block.ffn.down if isinstance(block.ffn, MoE) else block.ffn.down.weight, branches)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, keep_stream: bool = False) -> Output:
+        """Run the network.
+
+        Parameters
+        ----------
+        input_ids
+            ``(B, L)`` int64 token ids.
+        attention_mask
+            ``(B, L)``, 0 or False at padding; ``[PAD]`` ids are padding with or without it.
+        keep_stream
+            Also return the residual stream after every layer.
+        """
+        real = real_tokens(input_ids, attention_mask)
+        stream = self.embedding(input_ids)
+        kept, routings = [stream], []
+        for block in self.layers:
+            stream, routing = block(stream, real)
+            if routing is not None:
+                routings.append(routing)
+            if keep_stream:
+                kept.append(stream)
+        hidden = self.norm(stream.to(self.norm.weight.dtype))
+        return Output(hidden, tuple(routings), tuple(kept) if keep_stream else ())
+
+
+def count_parameters(config: ModelConfig) -> tuple[int, int]:
+    """Count a backbone's parameters: all of them, and those active for one token.
+
+    The tied head adds nothing; an untied one adds ``vocab_size * d_model`` to both.
+
+    Examples
+    --------
+    >>> count_parameters(ModelConfig())
+    (115612160, 63707648)
+    """
+    with torch.device("meta"):
+        backbone = Backbone(config)
+    total = sum(p.numel() for p in backbone.parameters())
+    head = 0 if config.tie_head else config.vocab_size * config.d_model
+    per_expert = 3 * config.ffn_hidden * config.d_model
+    idle = sum(kind[1] == "e" for kind in config.layer_kinds) * (config.n_experts - config.top_k) * per_expert
+    return total + head, total + head - idle

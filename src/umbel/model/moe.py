@@ -1,0 +1,108 @@
+"""Sparse experts: router, dispatch, experts, combine, each a part of its own.
+
+Shapes: B batch, L length, D width, F expert hidden, E experts, K top-k, T real tokens, R = T K routed rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from umbel.config import ModelConfig
+from umbel.model.layers import scaled_kaiming_
+from umbel.model.routing import Routing
+from umbel.ops.grouped_mlp import grouped_mlp
+
+
+def choose_experts(logits: Tensor, top_k: int) -> Tensor:
+    """Pick the ``top_k`` largest of ``(..., E)`` logits; on a tie the lower index wins, on any device.
+
+    Examples
+    --------
+    >>> choose_experts(torch.tensor([[1.0, 3.0, 3.0]]), 2).tolist()
+    [[1, 2]]
+    """
+    return logits.sort(dim=-1, descending=True, stable=True).indices[..., :top_k]
+
+
+class Router(nn.Module):
+    """A linear score per expert; softmax in float32; weights are raw probabilities, not renormalised.
+
+    Renormalising would make the weight of a top-1 choice the constant 1 and starve the router of gradient.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer, self.top_k = layer, config.top_k
+        self.weight = nn.Parameter(torch.empty(config.n_experts, config.d_model))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
+        """Route ``(B, L, D)`` states; padding gets expert -1 and weight 0."""
+        # The router decides by differences that half precision would round away.
+        with torch.autocast(x_BLD.device.type, enabled=False):
+            wide = torch.promote_types(self.weight.dtype, torch.float32)
+            logits = F.linear(x_BLD.to(wide), self.weight.to(wide))
+            experts = choose_experts(logits, self.top_k)
+            weights = logits.softmax(-1).gather(-1, experts)
+        if real_BL is not None:
+            padding = ~real_BL[:, :, None]
+            logits, weights = logits.masked_fill(padding, 0), weights.masked_fill(padding, 0)
+            experts = experts.masked_fill(padding, -1)
+        return Routing(self.layer, logits, experts, weights)
+
+
+def dispatch(x_TD: Tensor, experts_TK: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Copy each token to the rows of its experts, sorted by expert and then by token.
+
+    Returns
+    -------
+    rows_RD, order_R, counts_E
+        The routed states; for each row the index ``t * K + k`` of the choice it serves; rows per expert.
+    """
+    choices_R = experts_TK.flatten()
+    order_R = choices_R.argsort(stable=True)
+    counts_E = torch.bincount(choices_R, minlength=n_experts)
+    return x_TD.index_select(0, order_R // experts_TK.shape[1]), order_R, counts_E
+
+
+def combine(rows_RD: Tensor, order_R: Tensor, weights_TK: Tensor) -> Tensor:
+    """Undo :func:`dispatch`: each token gets the weighted sum of its experts' rows, ``(T, D)``."""
+    back_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
+    rows_TKD = rows_RD.index_select(0, back_R).unflatten(0, weights_TK.shape)
+    return (rows_TKD * weights_TK[:, :, None].to(rows_RD.dtype)).sum(1)
+
+
+class MoE(nn.Module):
+    """Token-choice top-k experts without a capacity limit: no token is ever dropped.
+
+    References
+    ----------
+    PlantBiMoE, arXiv:2512.07113: 4 experts, top-1, no shared expert, no balance loss.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        experts, hidden, width = config.n_experts, config.ffn_hidden, config.d_model
+        self.router = Router(config, layer)
+        self.gate = nn.Parameter(torch.empty(experts, hidden, width))
+        self.up = nn.Parameter(torch.empty(experts, hidden, width))
+        self.down = nn.Parameter(torch.empty(experts, width, hidden))
+        for weight in (self.gate, self.up, self.down):
+            scaled_kaiming_(weight, branches=1)
+
+    def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> tuple[Tensor, Routing]:
+        """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; padding comes out as zeros."""
+        routing = self.router(x_BLD, real_BL)
+        x_TD = x_BLD.flatten(0, 1)
+        experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
+        if real_BL is not None:
+            real_T = real_BL.flatten().nonzero()[:, 0]
+            x_TD, experts_TK, weights_TK = (v.index_select(0, real_T) for v in (x_TD, experts_TK, weights_TK))
+        rows_RD, order_R, counts_E = dispatch(x_TD, experts_TK, routing.n_experts)
+        rows_RD = grouped_mlp(rows_RD, self.gate, self.up, self.down, counts_E)
+        y_TD = combine(rows_RD, order_R, weights_TK)
+        if real_BL is not None:
+            y_TD = y_TD.new_zeros(real_BL.numel(), y_TD.shape[1]).index_copy(0, real_T, y_TD)
+        return y_TD.view(x_BLD.shape), routing

@@ -1,0 +1,66 @@
+"""SwiGLU experts on rows sorted by expert: ``reference`` is the definition, ``grouped`` must agree with it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from umbel.ops.grouped_mlp import grouped, reference
+
+Backend = Literal["auto", "reference", "grouped"]
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype) -> Backend:
+    """Name the backend that ``auto`` takes: ``grouped`` for bfloat16 on CUDA, the only case torch documents."""
+    return "grouped" if device.type == "cuda" and dtype == torch.bfloat16 else "reference"
+
+
+def grouped_mlp(
+    x_RD: Tensor,
+    gate_EFD: Tensor,
+    up_EFD: Tensor,
+    down_EDF: Tensor,
+    counts_E: Tensor,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    r"""Apply expert ``e`` to its own contiguous run of rows.
+
+    Each expert is a SwiGLU MLP, :math:`f_e(x) = W^{down}_e(\mathrm{SiLU}(W^{gate}_e x) \odot W^{up}_e x)`.
+    Rows must already be sorted by expert; :func:`umbel.model.moe.dispatch` does that.
+
+    Parameters
+    ----------
+    x_RD
+        Routed token states, ``(R, D)``, R = tokens x top_k.
+    gate_EFD, up_EFD, down_EDF
+        Expert weights, ``(E, F, D)``, ``(E, F, D)`` and ``(E, D, F)``.
+    counts_E
+        Rows per expert, ``(E,)``, integers that add up to R. Zero is allowed (an idle expert).
+    backend
+        ``auto`` takes ``grouped`` for bfloat16 on CUDA and ``reference`` elsewhere.
+
+    Returns
+    -------
+    Expert outputs in the row order of ``x_RD``, ``(R, D)``. Under autocast, in its dtype.
+
+    References
+    ----------
+    Shazeer 2020, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
+    Gale et al. 2022, "MegaBlocks", arXiv:2211.15841, section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, w = torch.ones(3, 2), torch.ones(2, 4, 2)
+    >>> grouped_mlp(x, w, w, w.mT, torch.tensor([1, 2])).shape
+    torch.Size([3, 2])
+    """
+    if torch.is_autocast_enabled(x_RD.device.type):
+        dtype = torch.get_autocast_dtype(x_RD.device.type)
+        x_RD, gate_EFD, up_EFD, down_EDF = (w.to(dtype) for w in (x_RD, gate_EFD, up_EFD, down_EDF))
+    if backend == "auto":
+        backend = choose_backend(x_RD.device, x_RD.dtype)
+    return (grouped if backend == "grouped" else reference).apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E)
