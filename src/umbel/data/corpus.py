@@ -116,9 +116,7 @@ def build_corpus(
     return Corpus.open(out)
 
 
-def _job(
-    manifest: Path, assembly: Assembly, config: CorpusConfig, folder: Path
-) -> tuple[AssemblyJob, dict[str, Any]]:
+def _job(manifest: Path, assembly: Assembly, config: CorpusConfig, folder: Path) -> tuple[AssemblyJob, dict[str, Any]]:
     """Return the job of an assembly and what the manifest says about it, with the hashes of its files."""
     told: dict[str, Any] = {
         "species": assembly.species,

@@ -226,7 +226,9 @@ class Corpus:
         columns = self._windows
         if not 0 <= i < self.n_windows:
             raise CorpusError(f"{self.path}: no window {i}; the ids go from 0 to {self.n_windows - 1}.")
-        assembly, contig, role = (str(columns[f"{key}_names"][columns[key][i]]) for key in ("assembly", "contig", "role"))
+        assembly, contig, role = (
+            str(columns[f"{key}_names"][columns[key][i]]) for key in ("assembly", "contig", "role")
+        )
         return Window(assembly, contig, int(columns["start"][i]), int(columns["end"][i]), role)
 
     def read_window(self, i: int) -> tuple[Codes, Mask]:

@@ -205,9 +205,7 @@ def _positions(path: str | Path, number: int, first: str, second: str) -> tuple[
     try:
         return int(first), int(second)
     except ValueError as error:
-        raise AnnotationError(
-            f"start {first!r} and end {second!r} must be whole numbers.", path, number
-        ) from error
+        raise AnnotationError(f"start {first!r} and end {second!r} must be whole numbers.", path, number) from error
 
 
 def region_runs(features: Iterable[Feature], contig_lengths: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
