@@ -73,7 +73,11 @@ def with_relations(rows: list[list[str]]) -> Iterator[tuple[list[str], str, list
     """Yield each row with its ID and the IDs of its parents."""
     for fields in rows:
         attributes = dict(pair.split("=", 1) for pair in fields[8].split(";") if "=" in pair)
-        yield fields, attributes.get("ID", ""), attributes.get("Parent", "").split(",") if "Parent" in attributes else []
+        yield (
+            fields,
+            attributes.get("ID", ""),
+            attributes.get("Parent", "").split(",") if "Parent" in attributes else [],
+        )
 
 
 def gzipped(text: str) -> bytes:

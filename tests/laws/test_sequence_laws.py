@@ -1,5 +1,6 @@
 """Laws of sequences and of corpora built from them."""
 
+import contextlib
 import string
 import tempfile
 from pathlib import Path
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import write_toy_project
 
-import umbel.data.packing
 import umbel.files
 from umbel.config import CorpusConfig
+from umbel.data import packing
 from umbel.data.corpus import build_corpus
 from umbel.data.packing import cut_windows
 from umbel.genome.interval import Interval
@@ -48,7 +49,9 @@ def test_decode_of_encode_is_the_text_with_ambiguity_as_n_and_case_kept(text):
     assert sum(letters.values()) == plain.upper().count("N")
 
 
-@given(st.text(string.ascii_letters + string.digits + ":.|-_", min_size=1), st.integers(0, 10**10), st.integers(1, 10**6))
+@given(
+    st.text(string.ascii_letters + string.digits + ":.|-_", min_size=1), st.integers(0, 10**10), st.integers(1, 10**6)
+)
 def test_interval_text_round_trip(contig, start, length):
     for strand in "+-":
         interval = Interval(contig, start, start + length, strand)
@@ -83,41 +86,40 @@ def test_workers_do_not_change_the_bytes(tmp_path):
     assert folder_bytes(one.path) == folder_bytes(two.path)
 
 
-@settings(deadline=None, max_examples=12)
-@given(st.integers(0, 40))
-def test_stopping_at_any_write_does_not_change_the_bytes(n_calls):
-    """The build dies (as by SIGKILL: nothing is tidied) at its n-th rename, write or hash, and is run again."""
-    folder = Path(tempfile.mkdtemp())
-    manifest = write_toy_project(folder / "in", n_assemblies=2)
-    config = CorpusConfig(window_bp=512)
-    whole = folder_bytes(build_corpus(manifest, folder / "whole", config).path)
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that umbel catches."""
 
-    class Killed(BaseException):
-        pass
 
-    left = n_calls
+def dying_after(n_calls, patch, *places):
+    """Count calls of the functions at ``places`` together, and let every one beyond ``n_calls`` raise."""
+    left = [n_calls]
 
     def dying(plain):
         def call(*args, **kwargs):
-            nonlocal left
-            left -= 1
-            if left < 0:
+            left[0] -= 1
+            if left[0] < 0:
                 raise Killed
             return plain(*args, **kwargs)
 
         return call
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.replace", dying(umbel.files.os.replace))
-        patch.setattr("pyarrow.parquet.write_table", dying(umbel.data.packing.pq.write_table))
-        patch.setattr(umbel.data.packing, "sha256_file", dying(umbel.data.packing.sha256_file))
-        patch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: None)
-        try:
+    for module, name in places:
+        patch.setattr(module, name, dying(getattr(module, name)))
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 40))
+def test_stopping_at_any_write_does_not_change_the_bytes(n_calls):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        manifest = write_toy_project(folder / "in", n_assemblies=2)
+        config = CorpusConfig(window_bp=512)
+        whole = folder_bytes(build_corpus(manifest, folder / "whole", config).path)
+        dying_after(n_calls, patch, (umbel.files.os, "replace"), (packing.pq, "write_table"), (packing, "sha256_file"))
+        # A killed process tidies nothing.
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        with contextlib.suppress(Killed):
             build_corpus(manifest, folder / "corpus", config)
-        except Killed:
-            pass
-        else:
-            # Enough calls were left, so this build was never stopped.
-            assert left >= 0
-    assert folder_bytes(build_corpus(manifest, folder / "corpus", config).path) == whole
-    assert {path.name for path in folder.iterdir()} == {"in", "whole", "corpus"}
+        patch.undo()
+        assert folder_bytes(build_corpus(manifest, folder / "corpus", config).path) == whole
+        assert {path.name for path in folder.iterdir()} == {"in", "whole", "corpus"}

@@ -45,8 +45,9 @@ class Assembly:
 
         Examples
         --------
-        >>> Assembly("A. thaliana", "TAIR10", Path("a.fa"), contigs={"train": ("*",), "test": ("chr5",)}).role_of("chr1")
-        'train'
+        >>> assembly = Assembly("A. thaliana", "TAIR10", Path("a.fa"), contigs={"train": ("*",), "test": ("chr5",)})
+        >>> assembly.role_of("chr1"), assembly.role_of("chr5")
+        ('train', 'test')
         """
         everything_else = ""
         for role, names in self.contigs.items():
@@ -71,7 +72,7 @@ class Manifest:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read a manifest from TOML (``.toml``) or CSV (``.csv``).
+    r"""Read a manifest from TOML (``.toml``) or CSV (``.csv``).
 
     Raises
     ------
@@ -83,9 +84,9 @@ def read_manifest(path: str | Path) -> Manifest:
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "a.fa").write_text(">chr1\\nACGT\\n")
+    >>> _ = (folder / "a.fa").write_text(">chr1\nACGT\n")
     >>> _ = (folder / "m.csv").write_text(
-    ...     "species,assembly,fasta,gff3,role,contigs\\nArabidopsis thaliana,TAIR10,a.fa,,train,*\\n"
+    ...     "species,assembly,fasta,gff3,role,contigs\nArabidopsis thaliana,TAIR10,a.fa,,train,*\n"
     ... )
     >>> read_manifest(folder / "m.csv").assemblies[0].contigs
     {'train': ('*',)}

@@ -58,7 +58,13 @@ def test_contigs_come_by_role_in_order(corpus):
 def test_regions_are_those_of_the_toy_genes_from_any_start(corpus):
     planted = np.zeros(6000, np.uint8)
     for start in (120, 3000):
-        for first, last, region in ((0, 900, "intron"), (0, 300, "utr"), (600, 900, "utr"), (100, 300, "cds"), (600, 800, "cds")):
+        for first, last, region in (
+            (0, 900, "intron"),
+            (0, 300, "utr"),
+            (600, 900, "utr"),
+            (100, 300, "cds"),
+            (600, 800, "cds"),
+        ):
             planted[start + first : start + last] = REGIONS.index(region)
     planted[5600:5900] = REGIONS.index("noncoding")
     assert np.array_equal(corpus.regions("toy0", NAMES[0], 0, 6000), planted)
@@ -87,7 +93,9 @@ def test_it_opens_again_pickles_small_and_reads_from_threads(corpus):
 def test_what_is_not_there_is_refused_by_name(corpus):
     with pytest.raises(CorpusError, match="no window -1; the ids go from 0"):
         corpus.window(-1)
-    with pytest.raises(CorpusError, match="no contig 'chr9' of assembly 'toy0'. There are, for example, chr1|toy of toy0"):
+    with pytest.raises(
+        CorpusError, match=r"no contig 'chr9' of assembly 'toy0'. There are, for example, chr1\|toy of toy0"
+    ):
         corpus.read("toy0", "chr9", 0, 1)
     with pytest.raises(CorpusError, match="has bases 0 to 6000, not 5990 to 6001"):
         corpus.read("toy0", NAMES[0], 5990, 6001)
@@ -123,7 +131,7 @@ def test_truncated_files_are_refused_when_read(corpus):
 
 
 def test_a_folder_that_is_no_corpus_is_refused(corpus, tmp_path):
-    with pytest.raises(CorpusError, match="no corpus here .* umbel corpus build MANIFEST -o"):
+    with pytest.raises(CorpusError, match=r"no corpus here .* umbel corpus build MANIFEST -o"):
         Corpus.open(tmp_path)
     with pytest.raises(CorpusError, match="no corpus here"):
         Corpus.open(tmp_path / "none")

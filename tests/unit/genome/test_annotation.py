@@ -161,7 +161,9 @@ def test_bad_rows_are_refused_with_line_and_reason(tmp_path, row, line, text):
 
 def test_an_annotation_of_another_assembly_is_refused_with_names_of_both(tmp_path):
     path = write(tmp_path, GOOD, GOOD.replace("c\t", "d\t", 1))
-    with pytest.raises(AnnotationError, match=r"none of its contigs \(c, d\) is in the FASTA \(Chr1, Chr2, Chr3 and 2 more"):
+    with pytest.raises(
+        AnnotationError, match=r"none of its contigs \(c, d\) is in the FASTA \(Chr1, Chr2, Chr3 and 2 more"
+    ):
         read_gff3(path, {f"Chr{number}": 10 for number in range(1, 6)})
 
 
