@@ -270,7 +270,7 @@ class Corpus:
         run_ends, run_codes = runs
         # searchsorted "right": base p belongs to the first run whose end is beyond p.
         first, last = np.searchsorted(run_ends, [start, max(start, end - 1)], side="right")
-        lengths = np.diff(np.clip(run_ends[first : last + 1], start, end), prepend=start)
+        lengths = np.diff(np.clip(run_ends[first : last + 1], start, end), prepend=np.int64(start)).astype(np.int64)
         return np.repeat(run_codes[first : last + 1], lengths)
 
     def _contig(self, assembly: str, contig: str, start: int, end: int) -> tuple[Contig, int]:
