@@ -80,9 +80,9 @@ def write_toy_project(folder: str | Path, seed: int = 0, contig_bp: int = 6_000,
     """Write FASTA, GFF3, ``manifest.toml`` and an equal ``manifest.csv``; return the path of the TOML one.
 
     Assembly ``toy0`` has an annotation, further ones (``toy1``, ...) have none. The last contig has no role.
-    ``contig_bp`` must be at least 4000, so that the genes do not overlap.
+    ``contig_bp`` must be at least 2700, so that the genes do not overlap.
     """
-    assert contig_bp >= 4_000
+    assert contig_bp >= 2_700
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     toml, rows = [], ["species,assembly,fasta,gff3,role,contigs"]

@@ -106,6 +106,9 @@ def build_corpus(
     try:
         with writing(target):
             (partial / "parts").mkdir(parents=True, exist_ok=True)
+            # A killed build leaves its unfinished files, which may be as large as a genome.
+            for torn in partial.rglob(".*.tmp"):
+                torn.unlink()
             facts = _pack_all([job for job, _ in jobs], workers, reporter)
             _require_train_windows(read.path, facts)
             _finish(target, partial, config, inputs, jobs, facts)
