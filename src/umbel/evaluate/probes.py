@@ -214,9 +214,7 @@ def _fit(features: Features, labels: npt.NDArray[np.int64], penalty: float) -> t
     return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
-def fit_probe(
-    featurise: dict[str, Callable[[str], Features]], windows: dict[str, ProbeWindows]
-) -> dict[str, Any]:
+def fit_probe(featurise: dict[str, Callable[[str], Features]], windows: dict[str, ProbeWindows]) -> dict[str, Any]:
     """Fit one row of the probe table: each variant and penalty on train, the best on valid, predictions on test.
 
     Parameters
