@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 
-class _LogLine(tqdm):  # type: ignore[type-arg]
+class _LogLine(tqdm):
     """A bar whose every state is a line of its own, for files and pipes."""
 
     @staticmethod
@@ -27,7 +27,7 @@ class _LogLine(tqdm):  # type: ignore[type-arg]
 class Task:
     """One job of known length; :meth:`advance` is called as parts of it end."""
 
-    def __init__(self, bar: tqdm | None):  # type: ignore[type-arg]
+    def __init__(self, bar: tqdm | None):
         self._bar = bar
 
     def advance(self, amount: int = 1, note: str = "") -> None:

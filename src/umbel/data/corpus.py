@@ -46,7 +46,7 @@ def build_corpus(
     workers: int = 1,
     reporter: Reporter | None = None,
 ) -> Corpus:
-    """Build the corpus of a manifest in the folder ``out``, and open it.
+    r"""Build the corpus of a manifest in the folder ``out``, and open it.
 
     The folder appears whole or not at all. Until then the work is in ``<out>.partial``, from which a later call of
     the same build takes every assembly that was finished.
@@ -79,7 +79,7 @@ def build_corpus(
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "a.fa").write_text(">chr1\\n" + "ACGTacgtNR" * 100)
+    >>> _ = (folder / "a.fa").write_text(">chr1\n" + "ACGTacgtNR" * 100)
     >>> _ = (folder / "m.toml").write_text('''
     ... [[assembly]]
     ... species = "Arabidopsis thaliana"
@@ -116,9 +116,7 @@ def build_corpus(
     return Corpus.open(out)
 
 
-def _job(
-    manifest: Path, assembly: Assembly, config: CorpusConfig, folder: Path
-) -> tuple[AssemblyJob, dict[str, Any]]:
+def _job(manifest: Path, assembly: Assembly, config: CorpusConfig, folder: Path) -> tuple[AssemblyJob, dict[str, Any]]:
     """Return the job of an assembly and what the manifest says about it, with the hashes of its files."""
     told: dict[str, Any] = {
         "species": assembly.species,
@@ -194,7 +192,7 @@ def _packed(jobs: list[AssemblyJob], workers: int, task: Task) -> Iterator[tuple
                 yield futures[future], outcome
         except BrokenProcessPool as error:
             raise RunError(
-                "a worker process was killed, perhaps for lack of memory. Run the same command again with fewer workers."
+                "a worker process was killed, perhaps for lack of memory. Run it again with fewer workers."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -6,6 +6,7 @@ TOML and CSV say the same things; ``docs/guide/corpus.md`` shows both.
 from __future__ import annotations
 
 import csv
+import io
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -44,8 +45,9 @@ class Assembly:
 
         Examples
         --------
-        >>> Assembly("A. thaliana", "TAIR10", Path("a.fa"), contigs={"train": ("*",), "test": ("chr5",)}).role_of("chr1")
-        'train'
+        >>> assembly = Assembly("A. thaliana", "TAIR10", Path("a.fa"), contigs={"train": ("*",), "test": ("chr5",)})
+        >>> assembly.role_of("chr1"), assembly.role_of("chr5")
+        ('train', 'test')
         """
         everything_else = ""
         for role, names in self.contigs.items():
@@ -70,7 +72,7 @@ class Manifest:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """Read a manifest from TOML (``.toml``) or CSV (``.csv``).
+    r"""Read a manifest from TOML (``.toml``) or CSV (``.csv``).
 
     Raises
     ------
@@ -82,9 +84,9 @@ def read_manifest(path: str | Path) -> Manifest:
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "a.fa").write_text(">chr1\\nACGT\\n")
+    >>> _ = (folder / "a.fa").write_text(">chr1\nACGT\n")
     >>> _ = (folder / "m.csv").write_text(
-    ...     "species,assembly,fasta,gff3,role,contigs\\nArabidopsis thaliana,TAIR10,a.fa,,train,*\\n"
+    ...     "species,assembly,fasta,gff3,role,contigs\nArabidopsis thaliana,TAIR10,a.fa,,train,*\n"
     ... )
     >>> read_manifest(folder / "m.csv").assemblies[0].contigs
     {'train': ('*',)}
@@ -141,17 +143,17 @@ def _read_toml(source: Path, text: str) -> tuple[Assembly, ...]:
 
 
 def _read_csv(source: Path, text: str) -> tuple[Assembly, ...]:
-    rows = csv.DictReader(text.splitlines(), strict=True)
-    columns = [column.strip() for column in rows.fieldnames or ()]
-    rows.fieldnames = columns
-    missing = [column for column in _CSV_REQUIRED if column not in columns]
-    if missing:
-        raise ManifestError(f"no column {', '.join(missing)}. The first row names the columns.", source, 1)
-    _refuse_unknown(source, dict.fromkeys(columns), _CSV_COLUMNS, "", "column", 1)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     facts_of: dict[str, dict[str, str]] = {}
     roles_of: dict[str, dict[str, list[str]]] = {}
     line_of: dict[str, int] = {}
     try:
+        columns = [column.strip() for column in rows.fieldnames or ()]
+        rows.fieldnames = columns
+        missing = [column for column in _CSV_REQUIRED if column not in columns]
+        if missing:
+            raise ManifestError(f"no column {', '.join(missing)}. The first row names the columns.", source, 1)
+        _refuse_unknown(source, dict.fromkeys(columns), _CSV_COLUMNS, "", "column", 1)
         for row in rows:
             line = rows.line_num
             if None in row or None in row.values():
@@ -176,7 +178,7 @@ def _read_csv(source: Path, text: str) -> tuple[Assembly, ...]:
                 )
             roles[role] = [contig.strip() for contig in row["contigs"].split(";") if contig.strip()]
     except csv.Error as error:
-        raise ManifestError(f"not readable as CSV: {error}.", source, rows.line_num) from error
+        raise ManifestError(f"not readable as CSV: {error}.", source, rows.reader.line_num) from error
     return tuple(
         _assembly(source, f"assembly {name!r}", line_of[name], facts_of[name], roles_of[name]) for name in facts_of
     )

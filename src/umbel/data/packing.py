@@ -253,9 +253,7 @@ def _regions(assembly: Assembly, lengths: dict[str, int]) -> tuple[pa.Table, dic
     tables = []
     for contig, runs in region_runs(annotation.features, lengths).items():
         names = [_repeated(name, len(runs)) for name in (assembly.name, contig)]
-        tables.append(
-            pa.table([*names, runs[:, 0], runs[:, 1], runs[:, 2].astype(np.uint8)], schema=REGIONS_SCHEMA)
-        )
+        tables.append(pa.table([*names, runs[:, 0], runs[:, 1], runs[:, 2].astype(np.uint8)], schema=REGIONS_SCHEMA))
     told = {"n_features": len(annotation.features), "unknown_contigs": dict(sorted(annotation.unknown_contigs.items()))}
     return pa.concat_tables(tables), told
 

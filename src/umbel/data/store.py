@@ -226,7 +226,9 @@ class Corpus:
         columns = self._windows
         if not 0 <= i < self.n_windows:
             raise CorpusError(f"{self.path}: no window {i}; the ids go from 0 to {self.n_windows - 1}.")
-        assembly, contig, role = (str(columns[f"{key}_names"][columns[key][i]]) for key in ("assembly", "contig", "role"))
+        assembly, contig, role = (
+            str(columns[f"{key}_names"][columns[key][i]]) for key in ("assembly", "contig", "role")
+        )
         return Window(assembly, contig, int(columns["start"][i]), int(columns["end"][i]), role)
 
     def read_window(self, i: int) -> tuple[Codes, Mask]:
@@ -268,7 +270,7 @@ class Corpus:
         run_ends, run_codes = runs
         # searchsorted "right": base p belongs to the first run whose end is beyond p.
         first, last = np.searchsorted(run_ends, [start, max(start, end - 1)], side="right")
-        lengths = np.diff(np.clip(run_ends[first : last + 1], start, end), prepend=start)
+        lengths = np.diff(np.clip(run_ends[first : last + 1], start, end), prepend=np.int64(start)).astype(np.int64)
         return np.repeat(run_codes[first : last + 1], lengths)
 
     def _contig(self, assembly: str, contig: str, start: int, end: int) -> tuple[Contig, int]:

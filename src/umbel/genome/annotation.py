@@ -53,7 +53,7 @@ class _Row(NamedTuple):
 
 
 def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation:
-    """Read the transcripts, exons, UTRs and CDS of a GFF3 file (plain, gzip or bgzip).
+    r"""Read the transcripts, exons, UTRs and CDS of a GFF3 file (plain, gzip or bgzip).
 
     A transcript is any feature that exons, UTRs or CDS name as their parent. An exon counts as coding where its
     parent, or a child of its parent, has CDS. Features with nothing below them (a bare pseudogene or transposable
@@ -82,7 +82,7 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
     >>> source = Path(tempfile.mkdtemp()) / "a.gff3"
     >>> rows = ["mRNA 11 40 ID=t", "exon 11 20 Parent=t", "exon 31 40 Parent=t", "CDS 15 20 Parent=t"]
     >>> fields = [row.split() for row in rows]
-    >>> text = "\\n".join("\\t".join(["chr1", ".", k, s, e, ".", "+", ".", a]) for k, s, e, a in fields)
+    >>> text = "\n".join("\t".join(["chr1", ".", k, s, e, ".", "+", ".", a]) for k, s, e, a in fields)
     >>> _ = source.write_text(text)
     >>> [(f.start, f.end, REGIONS[f.region]) for f in read_gff3(source, {"chr1": 50}).features]
     [(10, 40, 'intron'), (10, 20, 'utr'), (30, 40, 'utr'), (14, 20, 'cds')]
@@ -98,8 +98,8 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
             continue
         if row.end > contig_lengths[row.contig]:
             raise AnnotationError(
-                f"the {row.kind} ends at {row.end}, beyond contig {row.contig!r} of {contig_lengths[row.contig]} bases. "
-                "Do FASTA and GFF3 belong to the same assembly?",
+                f"the {row.kind} ends at {row.end}, beyond contig {row.contig!r} of {contig_lengths[row.contig]} "
+                "bases. Do FASTA and GFF3 belong to the same assembly?",
                 path,
                 row.line,
             )
@@ -178,7 +178,8 @@ def _gff3_rows(path: str | Path) -> Iterator[tuple[str, _Row]]:
             )
         if fields[6] not in ("+", "-", ".", "?"):
             raise AnnotationError(f"strand {fields[6]!r} is none of '+', '-', '.', '?'.", path, number)
-        identity, parents = "", ()
+        identity = ""
+        parents: tuple[str, ...] = ()
         if fields[8] not in ("", "."):
             if "=" not in fields[8]:
                 raise AnnotationError(
@@ -191,7 +192,8 @@ def _gff3_rows(path: str | Path) -> Iterator[tuple[str, _Row]]:
 
 
 def _identity_and_parents(attributes: str) -> tuple[str, tuple[str, ...]]:
-    identity, parents = "", ()
+    identity = ""
+    parents: tuple[str, ...] = ()
     for attribute in attributes.split(";"):
         key, _, value = attribute.strip().partition("=")
         if key == "ID":
@@ -205,9 +207,7 @@ def _positions(path: str | Path, number: int, first: str, second: str) -> tuple[
     try:
         return int(first), int(second)
     except ValueError as error:
-        raise AnnotationError(
-            f"start {first!r} and end {second!r} must be whole numbers.", path, number
-        ) from error
+        raise AnnotationError(f"start {first!r} and end {second!r} must be whole numbers.", path, number) from error
 
 
 def region_runs(features: Iterable[Feature], contig_lengths: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
@@ -250,7 +250,7 @@ def region_runs(features: Iterable[Feature], contig_lengths: Mapping[str, int]) 
 
 
 def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) -> list[Interval]:
-    """Read the intervals of a BED file (plain, gzip or bgzip), with name and strand where it has them.
+    r"""Read the intervals of a BED file (plain, gzip or bgzip), with name and strand where it has them.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) 
     --------
     >>> import tempfile
     >>> source = Path(tempfile.mkdtemp()) / "a.bed"
-    >>> _ = source.write_text("chr1\\t0\\t10\\tfirst\\t0\\t-\\n")
+    >>> _ = source.write_text("chr1\t0\t10\tfirst\t0\t-\n")
     >>> read_bed(source)
     [Interval(contig='chr1', start=0, end=10, strand='-', name='first')]
     """

@@ -50,7 +50,7 @@ def read_lines(path: str | Path, refusal: type[InputError]) -> Iterator[tuple[in
                 if magic[3:4] == b"\x04" and magic[12:14] == b"BC":
                     _require_bgzip_end(raw, path, refusal)
                 raw.seek(0)
-                lines: Iterator[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)  # type: ignore[type-var]
+                lines: Iterator[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)
             else:
                 raw.seek(0)
                 lines = raw

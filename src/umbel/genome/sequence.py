@@ -99,7 +99,7 @@ def decode(codes: Codes, soft_mask: Mask | None = None) -> str:
     """
     letters = _LETTER_OF_CODE[codes]
     if soft_mask is not None:
-        letters = letters | (np.asarray(soft_mask).astype(np.uint8) << 5)
+        letters = letters | np.where(soft_mask, np.uint8(0x20), np.uint8(0))
     return letters.tobytes().decode("ascii")
 
 
@@ -157,7 +157,7 @@ def pack(codes: Codes, soft_mask: Mask) -> Codes:
     """
     if codes.shape != soft_mask.shape:
         raise ValueError(f"codes {codes.shape} and soft_mask {soft_mask.shape} differ in length")
-    nibbles = codes | (soft_mask.astype(np.uint8) << 3)
+    nibbles = codes | np.left_shift(soft_mask, 3, dtype=np.uint8)
     packed = nibbles[0::2].copy()
     packed[: len(nibbles) // 2] |= nibbles[1::2] << 4
     return packed
@@ -194,4 +194,4 @@ def unpack(packed: Codes, start: int, end: int) -> tuple[Codes, Mask]:
     nibbles[0::2] = pairs & 0x0F
     nibbles[1::2] = pairs >> 4
     nibbles = nibbles[start - 2 * first : end - 2 * first]
-    return nibbles & 0x07, (nibbles & _SOFT_BIT).astype(bool)
+    return np.bitwise_and(nibbles, 0x07, dtype=np.uint8), nibbles >= _SOFT_BIT

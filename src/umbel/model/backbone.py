@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -115,13 +116,14 @@ class Backbone(nn.Module):
         """Draw the embedding, and scale the residual branches' outputs as ``config.rescale`` says."""
         nn.init.normal_(self.embedding.weight, std=0.02)
         mixer_branches = {"none": 1, "out_proj": self.config.n_layers, "all": 2 * self.config.n_layers}
-        for block in self.layers:
+        for block in cast(list[Block], list(self.layers)):
             branches = mixer_branches[self.config.rescale]
             scaled_kaiming_(block.mixer.out_proj.weight, branches)
             if not self.config.tie_projections:
                 scaled_kaiming_(block.mixer.out_proj_backward.weight, branches)
             if self.config.rescale == "all":
-                scaled_kaiming_(block.ffn.down if isinstance(block.ffn, MoE) else block.ffn.down.weight, branches)
+                down = block.ffn.down if isinstance(block.ffn, MoE) else block.ffn.down.weight
+                scaled_kaiming_(down, branches)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, keep_stream: bool = False) -> Output:
         """Run the network.

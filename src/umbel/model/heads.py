@@ -20,25 +20,20 @@ def mean_over_bases(hidden: Tensor, input_ids: Tensor) -> Tensor:
     return (hidden * weights[:, :, None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
 
 
-def masked_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    r"""Weighted mean of cross-entropy over the positions that have a label.
+def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats at every position that has a label, ``(B, L)`` float32; 0 elsewhere.
 
     Parameters
     ----------
     logits
         ``(B, L, V)``; computed in float32 whatever their dtype.
     labels
-        ``(B, L)``, token ids, or -100 where there is nothing to predict.
-    weights
-        ``(B, L)`` >= 0, or None for 1 everywhere.
-
-    Returns
-    -------
-    A scalar in nats; 0 (with zero gradient) where no position has weight.
+        ``(B, L)`` token ids, or -100 where there is nothing to predict.
     """
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    counted = (labels.flatten() != IGNORED).float()
-    if weights is not None:
-        counted = counted * weights.flatten()
-    total = counted.sum()
-    return (losses * counted).sum() / total.clamp(min=1e-12)
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return flat.view(labels.shape)
+
+
+def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of :func:`label_losses` over the positions that have a label; 0 where none has."""
+    return label_losses(logits, labels).sum() / (labels != IGNORED).sum().clamp(min=1)

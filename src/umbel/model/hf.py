@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -133,7 +131,9 @@ class UmbelPreTrainedModel(PreTrainedModel):
             )
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{name}: the weights cannot be read ({error})") from error
-        problems = [f"missing {key}" for key in sorted(info["missing_keys"]) if not key.startswith(cls._new_keys or "\0")]
+        problems = [
+            f"missing {key}" for key in sorted(info["missing_keys"]) if not key.startswith(cls._new_keys or "\0")
+        ]
         problems += [f"unexpected {key}" for key in sorted(info["unexpected_keys"]) if key.startswith("backbone.")]
         problems += [f"{key} has shape {tuple(a)}, must be {tuple(b)}" for key, a, b in info["mismatched_keys"]]
         if problems:
@@ -141,7 +141,7 @@ class UmbelPreTrainedModel(PreTrainedModel):
         return (model, info) if wants_info else model
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding."""
+        """Give the token embedding."""
         return self.backbone.embedding
 
     def _run(self, input_ids: Tensor, attention_mask: Tensor | None, output_hidden_states: bool | None) -> Output:
@@ -183,7 +183,7 @@ class UmbelForMaskedLM(UmbelPreTrainedModel):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
-        """The head."""
+        """Give the head."""
         return self.lm_head
 
     def forward(
@@ -196,7 +196,9 @@ class UmbelForMaskedLM(UmbelPreTrainedModel):
     ) -> Any:
         """Map ``(B, L)`` ids to logits ``(B, L, V)``; ``labels`` count where they are not -100."""
         output = self._run(input_ids, attention_mask, output_hidden_states)
-        logits = self.lm_head(output.hidden).float() if output.hidden.dtype != torch.float64 else self.lm_head(output.hidden)
+        logits = (
+            self.lm_head(output.hidden).float() if output.hidden.dtype != torch.float64 else self.lm_head(output.hidden)
+        )
         loss = None if labels is None else masked_cross_entropy(logits, labels)
         return self._give(UmbelLogitsOutput(loss, logits, output.stream or None, output.routings), return_dict)
 

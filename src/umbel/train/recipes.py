@@ -54,9 +54,7 @@ def plantbimoe_as_released() -> RunConfig:
     """
     masking = MaskingConfig(as_mask_frac=0.8, as_random_frac=0.02, softmask_weight=1.0, loss_on="real")
     run = plantbimoe()
-    return replace(
-        run, name="plantbimoe_as_released", masking=masking, model=replace(run.model, rescale="out_proj")
-    )
+    return replace(run, name="plantbimoe_as_released", masking=masking, model=replace(run.model, rescale="out_proj"))
 
 
 def plantbimoe_small() -> RunConfig:

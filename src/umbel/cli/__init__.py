@@ -1,0 +1,42 @@
+"""The command line: parse, make one library call, print. Imports of torch wait until a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain
+from umbel.errors import UmbelError
+
+app = typer.Typer(
+    name="umbel",
+    help="Plant-genome foundation models with sparse experts: from FASTA to a trained model and an honest report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("doctor")(doctor.doctor)
+app.add_typer(corpus.app, name="corpus", help="Build a corpus from assemblies, and check it.")
+app.command("pretrain")(pretrain.pretrain)
+app.command("evaluate")(evaluate.evaluate)
+app.command("embed")(embed.embed)
+app.command("import")(checkpoints.import_)
+app.command("export")(checkpoints.export)
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+
+def main() -> None:
+    """Run ``umbel``: exit 0 when done, 1 on a named error, 2 on wrong usage, 130 when interrupted."""
+    # Idle OpenMP threads that spin slow everything else down, and torch reads this when it loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except UmbelError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command continues from here\n")
+        sys.exit(EXIT_INTERRUPTED)

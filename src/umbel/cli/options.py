@@ -1,0 +1,35 @@
+"""Options that mean the same in every command, and how a command starts and ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from umbel.progress import Reporter
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in optim.lr=1e-3. Repeatable."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
+
+
+def begin(quiet: bool, threads: int = 0) -> Reporter:
+    """Set torch's threads where asked to, and make the reporter."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    return Reporter(quiet=quiet)
+
+
+def finish(values: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print the result on standard output: ``values`` as JSON, or ``lines`` for people."""
+    typer.echo(json.dumps(values, indent=2, default=str) if as_json else "\n".join(lines))

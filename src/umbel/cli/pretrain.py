@@ -1,0 +1,35 @@
+"""``umbel pretrain``: train a masked language model on a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="tiny, plantbimoe_small, plantbimoe, or a run.json or .toml file.")],
+    corpus: Annotated[Path, typer.Option(help="Folder made by umbel corpus build.")],
+    out: Out,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train; run the same command again to continue a run that was stopped in any way."""
+    from umbel.config import apply_settings
+    from umbel.train.pretrain import pretrain as train
+    from umbel.train.recipes import load_recipe
+
+    chosen = [*(settings or []), *([] if seed is None else [f"train.seed={seed}"])]
+    run = apply_settings(load_recipe(recipe), chosen)
+    result = train(run, corpus, out, device=device, reporter=begin(quiet, threads))
+    lines = [f"checkpoint {result.checkpoint}", f"  training loss {result.train['loss']:.4f}"]
+    if result.valid:
+        lines.append(f"  validation loss {result.valid['loss']:.4f}, accuracy {result.valid['accuracy']:.4f}")
+    finish({"checkpoint": str(result.checkpoint), "train": result.train, "valid": result.valid}, lines, json)

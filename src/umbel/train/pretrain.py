@@ -1,0 +1,222 @@
+"""Pretraining: a run folder from a recipe and a corpus, continued exactly where it was left."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import umbel
+from umbel.config import RunConfig, to_dict
+from umbel.data.batches import Batch, TrainingBatches, collate
+from umbel.data.masking import IGNORED, Example, hidden_positions
+from umbel.data.store import Corpus
+from umbel.data.tokenizers import MASK_ID, codes_to_ids, nucleotide_tokenizer
+from umbel.errors import RunError
+from umbel.files import write_json, writing
+from umbel.model.backbone import count_parameters
+from umbel.model.checkpoint import save_checkpoint
+from umbel.model.hf import UmbelForMaskedLM, new_model
+from umbel.ops.devices import autocast_dtype, resolve_device
+from umbel.progress import Reporter, reporter_or_silent
+from umbel.train.loop import Metrics, fit
+from umbel.train.optim import make_optimizer
+from umbel.train.state import load_newest_state, rewind_metrics, save_state
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """Where the run is, and its last numbers: the last ``train`` and ``valid`` lines of ``metrics.jsonl``."""
+
+    folder: Path
+    checkpoint: Path
+    train: Metrics
+    valid: Metrics
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """List where two nested dictionaries differ, as ``a.b: old -> new``."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} -> {b}")
+    return found
+
+
+def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device, reporter: Reporter) -> None:
+    """Write ``run.json``, or see that the one there is of the same run."""
+    facts = {
+        "config": to_dict(run),
+        "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
+        "umbel": umbel.__version__,
+        "torch": torch.__version__,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+    path = folder / "run.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder}: not empty, and no run of ours (no run.json). Choose another --out")
+        write_json(path, facts)
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        old_identity = {"config": old["config"], "corpus": {"hash": old["corpus"]["hash"]}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); choose another --out") from error
+    differences = _differences(old_identity, {"config": facts["config"], "corpus": {"hash": corpus.hash}})
+    if differences:
+        raise RunError(
+            f"{folder}: holds another run ({'; '.join(differences)}). Repeat that run's settings to continue it, "
+            "or choose another --out"
+        )
+    for key in ("device", "threads", "torch"):
+        if old.get(key) != facts[key]:
+            reporter.say(
+                f"warning: this run began with {key} {old.get(key)} and goes on with {facts[key]}: "
+                "the result is as good, but not the same to the last bit"
+            )
+
+
+def hide(codes: np.ndarray, hidden: np.ndarray) -> Example:
+    """Make an evaluation example: every hidden base is shown as ``[MASK]`` and is a label of weight 1."""
+    input_ids = codes_to_ids(codes)
+    labels = np.full_like(input_ids, IGNORED)
+    labels[1:-1][hidden] = input_ids[1:-1][hidden]
+    input_ids[1:-1][hidden] = MASK_ID
+    return Example(input_ids, labels, np.ones(len(input_ids), np.float32))
+
+
+def validation_batches(corpus: Corpus, run: RunConfig) -> list[Batch]:
+    """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time."""
+    window_ids = corpus.window_ids("valid")
+    if len(window_ids) > run.train.eval_windows:
+        window_ids = window_ids[np.linspace(0, len(window_ids) - 1, run.train.eval_windows).astype(int)]
+    examples = []
+    for window_id in window_ids:
+        codes, _ = corpus.read_window(int(window_id))
+        examples.append(hide(codes, hidden_positions(codes, run.train.seed, int(window_id), run.masking.mask_frac)))
+    size = run.train.micro_batch_windows
+    return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
+
+
+class _Log:
+    """Writes each measurement to ``metrics.jsonl``, TensorBoard and the progress bar."""
+
+    def __init__(self, folder: Path, run: RunConfig, first_step: int, reporter: Reporter, stack: ExitStack):
+        self._path = folder / "metrics.jsonl"
+        earlier = rewind_metrics(self._path, first_step)
+        self.last: dict[str, Metrics] = {record["kind"]: record for record in earlier}
+        self._file = stack.enter_context(self._path.open("a", encoding="utf-8"))
+        self._task = reporter.start(f"training {run.name}", run.train.steps, "steps", done=first_step)
+        stack.callback(self._task.close)
+        self._board: Any = None
+        if find_spec("tensorboard") is None:
+            reporter.say("tensorboard is not installed (pip install 'umbel[train]'): curves go to metrics.jsonl only")
+        else:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+            stack.callback(self._board.close)
+
+    def __call__(self, record: Metrics) -> None:
+        with writing(self._path):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        self.last[record["kind"]] = record
+        if self._board is not None:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+            for layer in record.get("experts", ()):
+                for name in ("max_over_mean", "cv", "n_dead"):
+                    self._board.add_scalar(f"experts/layer_{layer['layer']}/{name}", layer[name], record["step"])
+        if record["kind"] == "train":
+            valid = self.last.get("valid")
+            note = f"loss {record['loss']:.3f} acc {record['accuracy']:.3f} {record['tokens_per_s']:,.0f} tok/s"
+            self._task.advance(1, note + (f" valid {valid['loss']:.3f}" if valid else ""))
+
+
+def pretrain(
+    run: RunConfig, corpus: str | Path, out: str | Path, *, device: str = "auto", reporter: Reporter | None = None
+) -> PretrainResult:
+    """Train a masked language model; called again with the same arguments, it goes on where it was killed.
+
+    On a CPU with an unchanged number of threads the continued run is the same, bit for bit, as one that
+    never stopped. The folder gets ``run.json``, ``metrics.jsonl``, ``tensorboard/``, ``state/`` and, at the
+    end, ``checkpoint/`` for :func:`umbel.load` and ``transformers``.
+
+    Parameters
+    ----------
+    run
+        What to train, from :mod:`umbel.train.recipes`.
+    corpus
+        Folder made by :func:`umbel.build_corpus`, cut as ``run.corpus`` says.
+    out
+        Run folder.
+
+    Raises
+    ------
+    RunError
+        If the folder holds another run, the corpus is cut otherwise, or the loss stops being finite.
+    OutputError
+        If the disk is full. Earlier states are whole, and the same command continues from the last.
+    """
+    reporter = reporter_or_silent(reporter)
+    place = resolve_device(device)
+    folder, source = Path(out), Corpus.open(corpus)
+    differences = _differences(to_dict(source.config), to_dict(run.corpus))
+    if differences:
+        raise RunError(
+            f"{corpus}: built with other settings than recipe {run.name} wants ({'; '.join(differences)}). Build it "
+            f"with --recipe {run.name}, or repeat its settings with --set corpus.NAME=VALUE"
+        )
+    _open_run(folder, run, source, place, reporter)
+    model = new_model(run.model, run.corpus.window_bp, run.train.seed).to(place)
+    optimizer = make_optimizer(model, run.optim)
+    first_step = _restore(folder / "state", model, optimizer, place, reporter)
+    total, active = count_parameters(run.model)
+    reporter.say(f"{run.name}: {total:,} parameters, {active:,} active, on {place}, corpus {source.hash[:12]}")
+
+    def save(step: int) -> None:
+        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        save_state(folder / "state", step, content, run.train.keep_states)
+
+    with ExitStack() as stack:
+        log = _Log(folder, run, first_step, reporter, stack)
+        fit(
+            model,
+            optimizer,
+            TrainingBatches(source, run.masking, run.train.batch_windows, run.train.seed),
+            validation_batches(source, run),
+            run,
+            first_step=first_step,
+            device=place,
+            dtype=autocast_dtype(place, run.train.autocast),
+            record=log,
+            save=save,
+        )
+    save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(run.corpus.window_bp))
+    return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
+
+
+def _restore(
+    folder: Path, model: UmbelForMaskedLM, optimizer: torch.optim.Optimizer, device: torch.device, reporter: Reporter
+) -> int:
+    """Load the newest whole state, if any; give the number of finished steps."""
+    state = load_newest_state(folder, device, reporter)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    reporter.say(f"continuing after step {state['step']:,}")
+    return int(state["step"])

@@ -1,0 +1,107 @@
+"""A made-up genome small enough for any test: odd names, repeats, gaps, ambiguity letters, genes on both strands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+CONTIGS = ("chr1|toy v=2", "scaffold:7_A", "lcl.3-b", "chloroplast")
+"""Headers as written; the names are their first words."""
+NAMES = tuple(header.split()[0] for header in CONTIGS)
+ROLE_OF = {NAMES[0]: "train", NAMES[1]: "valid", NAMES[2]: "test", NAMES[3]: ""}
+
+
+def toy_sequences(seed: int = 0, contig_bp: int = 6_000) -> dict[str, str]:
+    """Name to letters: soft-masked runs everywhere, N runs in the first contig, IUPAC letters in the second."""
+    rng = np.random.default_rng(seed)
+    sequences = {}
+    for number, name in enumerate(NAMES):
+        length = contig_bp + 37 * number
+        letters = rng.choice(list("ACGT"), length, p=[0.32, 0.18, 0.18, 0.32])
+        # An open repeat of a fixed motif gives models something to learn.
+        motif = list("TTAGGGACCATG")
+        for start in range(length // 3, length // 2, 48):
+            letters[start : start + len(motif)] = motif[: length - start]
+        if number == 0:
+            letters[length // 5 : length // 5 + 80] = "N"
+        if number == 1:
+            letters[[10, 20, 30, 40]] = list("RYKU")
+        text = "".join(letters)
+        soft_start = length // 4
+        soft_end = soft_start + length // 8
+        sequences[name] = text[:soft_start] + text[soft_start:soft_end].lower() + text[soft_end:]
+    return sequences
+
+
+def fasta_text(sequences: dict[str, str], width: int = 70, line_end: str = "\n") -> str:
+    """FASTA of sequences; a toy contig gets its whole header back."""
+    header_of = dict(zip(NAMES, CONTIGS, strict=True))
+    lines = []
+    for name, sequence in sequences.items():
+        lines.append(f">{header_of.get(name, name)}")
+        lines += [sequence[start : start + width] for start in range(0, len(sequence), width)]
+    return line_end.join(lines) + line_end
+
+
+def gff3_row(contig: str, kind: str, start: int, end: int, strand: str, attributes: str) -> str:
+    """One GFF3 line of a feature at ``start``, ``end`` (0-based half-open)."""
+    phase = "0" if kind == "CDS" else "."
+    return "\t".join((contig, "toy", kind, str(start + 1), str(end), ".", strand, phase, attributes))
+
+
+def toy_gene(contig: str, start: int, strand: str, name: str) -> list[str]:
+    """Rows of a gene of 900 bp: exons [0, 300) and [600, 900), CDS [100, 300) and [600, 800), all from ``start``."""
+    rows = [
+        gff3_row(contig, "gene", start, start + 900, strand, f"ID={name}"),
+        gff3_row(contig, "mRNA", start, start + 900, strand, f"ID={name}.1;Parent={name}"),
+    ]
+    for first, last in ((0, 300), (600, 900)):
+        rows.append(gff3_row(contig, "exon", start + first, start + last, strand, f"Parent={name}.1"))
+    for first, last in ((100, 300), (600, 800)):
+        rows.append(gff3_row(contig, "CDS", start + first, start + last, strand, f"Parent={name}.1"))
+    return rows
+
+
+def toy_gff3(contig_bp: int = 6_000) -> str:
+    """GFF3 of a two-exon gene on each strand, and one non-coding transcript, in every contig that has a role."""
+    rows = ["##gff-version 3"]
+    for number, name in enumerate(NAMES[:3]):
+        second = contig_bp // 2
+        rows += toy_gene(name, contig_bp // 50, "+", f"plus{number}")
+        rows += toy_gene(name, second, "-", f"minus{number}")
+        start = contig_bp - 400
+        rows.append(gff3_row(name, "lnc_RNA", start, start + 300, "+", f"ID=nc{number}"))
+        rows.append(gff3_row(name, "exon", start, start + 300, "+", f"Parent=nc{number}"))
+    return "\n".join(rows) + "\n"
+
+
+def write_toy_project(folder: str | Path, seed: int = 0, contig_bp: int = 6_000, n_assemblies: int = 1) -> Path:
+    """Write FASTA, GFF3, ``manifest.toml`` and an equal ``manifest.csv``; return the path of the TOML one.
+
+    Assembly ``toy0`` has an annotation, further ones (``toy1``, ...) have none. The last contig has no role.
+    ``contig_bp`` must be at least 4000, so that the genes do not overlap.
+    """
+    assert contig_bp >= 4_000
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    toml, rows = [], ["species,assembly,fasta,gff3,role,contigs"]
+    for number in range(n_assemblies):
+        name = f"toy{number}"
+        (folder / f"{name}.fa").write_text(fasta_text(toy_sequences(seed + number, contig_bp)))
+        gff3 = ""
+        if number == 0:
+            gff3 = f"{name}.gff3"
+            (folder / gff3).write_text(toy_gff3(contig_bp))
+        toml.append(f'[[assembly]]\nspecies = "Planta ludens"\nassembly = "{name}"\nfasta = "{name}.fa"')
+        if gff3:
+            toml.append(f'gff3 = "{gff3}"')
+        toml.append("[assembly.contigs]")
+        for contig, role in ROLE_OF.items():
+            if role:
+                toml.append(f'{role} = ["{contig}"]')
+                rows.append(f"Planta ludens,{name},{name}.fa,{gff3},{role},{contig}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    manifest = folder / "manifest.toml"
+    manifest.write_text("\n".join(toml) + "\n")
+    return manifest
