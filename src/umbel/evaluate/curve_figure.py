@@ -20,8 +20,6 @@ _LEVELS = {
 }
 _STYLE = {
     "svg.fonttype": "none",
-    # Without a salt the ids in the file differ from run to run.
-    "svg.hashsalt": "umbel",
     "font.size": 10,
     "axes.edgecolor": "#8a8a84",
     "axes.labelcolor": "#45453f",
@@ -31,6 +29,7 @@ _STYLE = {
     "ytick.labelcolor": "#45453f",
 }
 _LABEL_GAP_FRAC = 0.065
+_LABELS_IN = 1.32
 
 
 def spread(heights: list[float], gap: float) -> list[float]:
@@ -62,7 +61,7 @@ def spread(heights: list[float], gap: float) -> list[float]:
     return placed
 
 
-def draw_curve(curve: dict[str, Any], loss: dict[str, Any]) -> Markup | None:
+def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> Markup | None:
     """Draw train and valid loss against step, the model's held-out loss, and the baselines.
 
     Parameters
@@ -71,6 +70,8 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any]) -> Markup | None:
         From :func:`umbel.evaluate.training_curve.read_curve`.
     loss
         From :func:`umbel.evaluate.masked_loss.summarise_rows`.
+    width_in
+        Width in inches at which 10-point text looks right: the page shows a narrow drawing on a phone.
 
     Returns
     -------
@@ -78,10 +79,12 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any]) -> Markup | None:
     """
     if "missing" in curve:
         return None
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.4, 3.7))
+    # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"umbel {width_in}"}):
+        figure = Figure(figsize=(width_in, 3.7))
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.085, 0.135, 0.735, 0.84))
+        left, right = 0.63 / width_in, 1 - _LABELS_IN / width_in
+        axes = figure.add_axes((left, 0.135, right - left, 0.84))
         train, valid = curve["train"], curve["valid"]
         labels: list[tuple[float, str, str]] = []
         axes.plot(train["step"], train["loss"], color=_TRAIN, linewidth=1.0, zorder=2)
@@ -102,11 +105,11 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any]) -> Markup | None:
         _set_limits(axes, train["loss"], [*valid["loss"], *(level for level, _, _ in labels)], last)
         low, high = axes.get_ylim()
         places = spread([level for level, _, _ in labels], _LABEL_GAP_FRAC * (high - low))
-        right = axes.get_xlim()[1]
+        end = axes.get_xlim()[1]
         for (_, text, colour), place in zip(labels, places, strict=True):
             weight = "bold" if text.startswith("model") else "normal"
             axes.annotate(
-                text, (right, place), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
+                text, (end, place), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
                 fontsize=10, fontweight=weight, annotation_clip=False,
             )  # fmt: skip
         axes.set_xlabel("optimiser step")

@@ -134,7 +134,8 @@ def find_windows(corpus: Corpus, role: str, probe_bp: int, n_per_class: int, see
 def _label(regions: Codes, codes: Codes, max_n_frac: float) -> npt.NDArray[np.int64]:
     """Class of each row, -1 where it is not clear."""
     labels = np.full(len(regions), -1, np.int64)
-    has_bases = (codes > 3).mean(axis=1) <= max_n_frac
+    n_frac = (codes > 3).mean(axis=1)
+    has_bases = (n_frac <= max_n_frac) & (n_frac < 1)
     for label, name in enumerate(CLASSES):
         labels[((regions == REGIONS.index(name)).mean(axis=1) >= MIN_REGION_FRAC) & has_bases] = label
     return labels
@@ -217,9 +218,7 @@ def _fit(features: Features, labels: npt.NDArray[np.int64], penalty: float) -> t
     return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
-def fit_probe(
-    featurise: dict[str, Callable[[str], Features]], windows: dict[str, ProbeWindows]
-) -> dict[str, Any]:
+def fit_probe(featurise: dict[str, Callable[[str], Features]], windows: dict[str, ProbeWindows]) -> dict[str, Any]:
     """Fit one row of the probe table: each variant and penalty on train, the best on valid, predictions on test.
 
     Parameters

@@ -5,6 +5,7 @@ Every sentence and colour is computed from the numbers, whatever they say; what 
 
 from __future__ import annotations
 
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ def _sentence(difference: dict[str, Any], name: str, unit: str, digits: int, bet
         }
     size, interval = _size(difference, digits).split("|")
     lead = "beats" if verdict == "better" else "is behind"
-    return {"verdict": verdict, "lead": f"{lead} {_IN_A_SENTENCE[name]}", "size": f"by {size} {unit}", "interval": interval}
+    return {
+        "verdict": verdict,
+        "lead": f"{lead} {_IN_A_SENTENCE[name]}",
+        "size": f"by {size} {unit}",
+        "interval": interval,
+    }
 
 
 def verdicts(result: dict[str, Any]) -> list[dict[str, str]]:
@@ -136,8 +142,19 @@ def verdicts(result: dict[str, Any]) -> list[dict[str, str]]:
     for name in ("kmer", "random"):
         if name in result["probe"].get("differences", {}):
             difference = result["probe"]["differences"][name]["mcc"]
-            found.append({"about": "Linear probe"} | _sentence(difference, name, "MCC", 2, False))
+            found.append({"about": "Linear probe"} | _sentence(difference, name, "MCC", 3, False))
     return found
+
+
+def verdict_lines(result: dict[str, Any]) -> list[str]:
+    """Give the verdicts as lines of plain text, for a terminal."""
+    lines = []
+    for line in verdicts(result):
+        joint = ", " if line["verdict"] == "even" else " "
+        lines.append(f"{line['about']}: the model {line['lead']}{joint}{line['size']} {line['interval']}")
+    if "missing" in result["probe"]:
+        lines.append(f"Linear probe: none. {result['probe']['missing']}")
+    return lines
 
 
 def limits(result: dict[str, Any]) -> list[str]:
@@ -199,8 +216,6 @@ def cell_colour(share: float, load: float) -> tuple[str, str]:
     """
     if load <= 0:
         return "#e4e4e0", "#6b6b66"
-    from math import log2
-
     position = max(-1.0, min(1.0, log2(max(share, 1e-9) / load) / _FULL_COLOUR_LOG2))
     end = _MORE if position > 0 else _LESS
     mixed = [round(even + abs(position) * (full - even)) for even, full in zip(_EVEN, end, strict=True)]
@@ -251,12 +266,12 @@ def heat_map(experts: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def strongest_preference(experts: dict[str, Any]) -> dict[str, Any] | None:
-    """Find the share that is farthest from its expert's load, among classes with numbers."""
+    """Find the share that is farthest above its expert's load, among classes with numbers."""
     best: dict[str, Any] | None = None
     for layer in experts.get("layers", []):
         for name in experts["classes"]:
             for expert, estimate in enumerate(layer["share"].get(name, [])):
-                gap = abs(estimate["value"] - layer["load"][expert])
+                gap = estimate["value"] - layer["load"][expert]
                 if best is None or gap > best["gap"]:
                     best = {
                         "gap": gap,
@@ -310,7 +325,8 @@ def render_report(result: dict[str, Any]) -> str:
         panels=heat_map(result["experts"]),
         preference=strongest_preference(result["experts"]),
         curve=result["curve"],
-        curve_svg=draw_curve(result["curve"], result["masked_loss"]),
+        curve_svg=draw_curve(result["curve"], result["masked_loss"], width_in=7.4),
+        narrow_curve_svg=draw_curve(result["curve"], result["masked_loss"], width_in=4.3),
         verdicts=verdicts(result),
         limits=limits(result),
     )

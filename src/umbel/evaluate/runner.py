@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 import umbel
-from umbel.config import Natural
+from umbel.config import Natural, from_dict
 from umbel.data.store import Corpus
-from umbel.errors import CorpusError, RunError
+from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.experts import Router, record_experts
 from umbel.evaluate.markov import MAX_ORDER, FlankModel, choose_order, count_flanks
 from umbel.evaluate.masked_loss import (
@@ -38,9 +38,10 @@ from umbel.evaluate.probes import (
     fit_kmer_probes,
     summarise_probes,
 )
-from umbel.evaluate.report import write_report
+from umbel.evaluate.report import verdict_lines, write_report
 from umbel.evaluate.training_curve import read_curve
 from umbel.files import sha256_json, whole_file, write_json, writing
+from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
@@ -70,6 +71,33 @@ class EvaluationSettings:
     """Most probe windows of one class in one role."""
     max_k: Annotated[int, Field(ge=0, le=MAX_ORDER)] = MAX_ORDER
     """Largest flank of the Markov model."""
+
+
+def read_settings(texts: Iterable[str]) -> EvaluationSettings:
+    """Read settings from ``name=value`` texts, as the command line's ``--set`` gives them; the last of a name counts.
+
+    Raises
+    ------
+    ConfigError
+        If a text has no ``=``, a name does not exist, or a value does not fit.
+
+    Examples
+    --------
+    >>> read_settings(["seed=3", "n_windows=200"]).n_windows
+    200
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or name not in EvaluationSettings.__dataclass_fields__:
+            known = ", ".join(EvaluationSettings.__dataclass_fields__)
+            raise ConfigError(f"--set {text}: no such setting. Write name=value; here one of: {known}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return from_dict(EvaluationSettings, values, "--set")
 
 
 class Subject(Scorer, Embedder, Router, Protocol):
@@ -208,8 +236,6 @@ def evaluate_checkpoint(
     OutputError
         If the disk is full or not ours to write to.
     """
-    from umbel.predict.predictor import Predictor
-
     folder, run = find_run(Path(checkpoint))
     opened = Corpus.open(corpus)
     return evaluate_predictor(
@@ -272,6 +298,7 @@ def evaluate_predictor(
         ),
         "curve": read_curve(run),
     }
+    result["verdict"] = verdict_lines(result)
     refuse_non_finite(result, "evaluation")
     write_json(out / RESULT_FILE, result)
     with whole_file(out / REPORT_FILE) as temporary:

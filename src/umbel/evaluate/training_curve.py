@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from umbel.train.state import read_metrics
 
 MAX_POINTS = 400
 METRICS_FILE = "metrics.jsonl"
@@ -16,8 +17,7 @@ METRICS_FILE = "metrics.jsonl"
 def read_curve(run: Path | None) -> dict[str, Any]:
     """Read train and valid loss against step.
 
-    A step that was logged twice (a run that was killed and went on) counts as it was logged last. More than
-    400 train points become means over neighbouring steps.
+    More than 400 train points become means over neighbouring steps.
 
     Parameters
     ----------
@@ -27,25 +27,23 @@ def read_curve(run: Path | None) -> dict[str, Any]:
     Returns
     -------
     ``train`` and ``valid``, each with ``step`` and ``loss``; ``steps_per_point`` of the train curve;
-    ``n_skipped`` lines that hold no finite loss. Or ``missing``: why there is no curve.
+    ``n_skipped`` entries whose loss is not finite. Or ``missing``: why there is no curve.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged before its last line.
     """
     if run is None:
         return {"missing": "This checkpoint lies in no run folder, so there is no record of its training."}
-    try:
-        lines = (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {"missing": f"The run folder has no readable {METRICS_FILE}, so there is no record of the training."}
+    records = read_metrics(run / METRICS_FILE)
+    if not records:
+        return {"missing": f"The run folder has no {METRICS_FILE}, so there is no record of the training."}
     points: dict[str, dict[int, float]] = {"train": {}, "valid": {}}
     n_skipped = 0
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            kind, step, loss = entry["kind"], int(entry["step"]), float(entry["loss"])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            n_skipped += 1
-            continue
-        if kind in points and math.isfinite(loss):
-            points[kind][step] = loss
+    for record in records:
+        if math.isfinite(record["loss"]):
+            points[record["kind"]][record["step"]] = record["loss"]
         else:
             n_skipped += 1
     if not points["train"] and not points["valid"]:

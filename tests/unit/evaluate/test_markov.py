@@ -147,7 +147,9 @@ def strand_symmetric_chain(seed: int) -> Any:
 def test_planted_chain_of_order_two_is_found() -> None:
     """Given both flanks of two, the loss of a hidden base comes down to the chain's conditional entropy."""
     transitions, pairs = strand_symmetric_chain(seed=7)
-    train, valid, test = (draw_chain(transitions, n_bp, seed, 2) for seed, n_bp in enumerate((400_000, 60_000, 200_000)))
+    train, valid, test = (
+        draw_chain(transitions, n_bp, seed, 2) for seed, n_bp in enumerate((400_000, 60_000, 200_000))
+    )
     corpus = FakeCorpus({"a": ("train", train, None, None)}, window_bp=50_000)
     counts = count_flanks(corpus, 4)  # type: ignore[arg-type]
     hidden_valid, hidden = (np.arange(len(codes)) % 7 == 5 for codes in (valid, test))
