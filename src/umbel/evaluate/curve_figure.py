@@ -80,7 +80,8 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
     if "missing" in curve:
         return None
     # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"umbel {width_in}"}):
+    style: Any = _STYLE | {"svg.hashsalt": f"umbel {width_in}"}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(width_in, 3.7))
         FigureCanvasSVG(figure)
         left, right = 0.63 / width_in, 1 - _LABELS_IN / width_in

@@ -1,4 +1,4 @@
-"""Linear probe: can CDS, intron and intergenic windows be told apart from a model's embeddings by a straight cut?
+"""Linear probe: how well a straight cut through embeddings tells CDS, intron and intergenic windows apart.
 
 Everything is fitted on train contigs, chosen on valid contigs, and reported on test contigs.
 """
@@ -127,7 +127,10 @@ def find_windows(corpus: Corpus, role: str, probe_bp: int, n_per_class: int, see
     order = np.sort(np.concatenate(chosen))
     block_ids: dict[tuple[str, str, int], int] = {}
     blocks = [block_ids.setdefault((*places[i][:2], places[i][2] // BLOCK_BP), len(block_ids)) for i in order]
-    sequences = [corpus.read(*places[i], places[i][2] + probe_bp)[0] for i in order]
+    sequences = []
+    for i in order:
+        assembly, contig, start = places[i]
+        sequences.append(corpus.read(assembly, contig, start, start + probe_bp)[0])
     return ProbeWindows(sequences, every_label[order], np.array(blocks, np.int64))
 
 

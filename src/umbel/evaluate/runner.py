@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -15,11 +13,11 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-import umbel
 from umbel.config import Natural, from_dict
 from umbel.data.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.experts import Router, record_experts
+from umbel.evaluate.facts import corpus_facts, find_run, model_facts, run_facts
 from umbel.evaluate.markov import MAX_ORDER, FlankModel, choose_order, count_flanks
 from umbel.evaluate.masked_loss import (
     RowSums,
@@ -38,8 +36,10 @@ from umbel.evaluate.probes import (
     fit_kmer_probes,
     summarise_probes,
 )
-from umbel.evaluate.report import verdict_lines, write_report
+from umbel.evaluate.report import write_report
+from umbel.evaluate.stages import Stages, code_version, refuse_non_finite
 from umbel.evaluate.training_curve import read_curve
+from umbel.evaluate.wording import verdict_lines
 from umbel.files import sha256_json, whole_file, write_json, writing
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
@@ -121,76 +121,6 @@ class Subject(Scorer, Embedder, Router, Protocol):
 
     def with_random_weights(self, seed: int) -> Subject:
         """Return the same network before any training."""
-
-
-class _Stages:
-    """Results of finished stages, on disk, each with the key that it belongs to."""
-
-    def __init__(self, folder: Path, key: dict[str, Any], reporter: Reporter):
-        self._folder, self._key, self._reporter = folder, key, reporter
-
-    def run(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Return the stored result of a stage, or compute and store it."""
-        path = self._folder / f"{name}.json"
-        if path.exists():
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8"))
-                changed = [part for part, value in self._key.items() if stored["key"].get(part) != value]
-            except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-                changed = ["file is damaged"]
-            if not changed:
-                self._reporter.say(f"{name}: already done")
-                return stored["result"]
-            self._reporter.say(f"{name}: computed again, because of another {', '.join(changed)}")
-        result = compute()
-        refuse_non_finite(result, name)
-        write_json(path, {"key": self._key, "result": result})
-        return result
-
-
-def refuse_non_finite(value: Any, where: str) -> None:
-    """Raise if a number anywhere in ``value`` is NaN or infinite.
-
-    Raises
-    ------
-    RunError
-        Naming the place.
-
-    Examples
-    --------
-    >>> refuse_non_finite({"a": [1.0, None]}, "result")
-    """
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            refuse_non_finite(inner, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            refuse_non_finite(inner, f"{where}[{index}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise RunError(f"{where} came out as {value}, which is no result. Please report this with your settings.")
-
-
-def code_version() -> str:
-    """Version of umbel and a hash of its sources, so that no stage of other code is reused."""
-    digest = hashlib.sha256()
-    root = Path(umbel.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{umbel.__version__}+{digest.hexdigest()[:12]}"
-
-
-def find_run(checkpoint: Path) -> tuple[Path, Path | None]:
-    """Tell the checkpoint folder and the run folder (None: it has none) from either of the two.
-
-    Examples
-    --------
-    >>> find_run(Path("no/such/folder"))
-    (PosixPath('no/such/folder'), None)
-    """
-    if (checkpoint / "checkpoint").is_dir():
-        return checkpoint / "checkpoint", checkpoint
-    is_run = checkpoint.name == "checkpoint" and (checkpoint.parent / "run.json").is_file()
-    return checkpoint, checkpoint.parent if is_run else None
 
 
 def evaluate_checkpoint(
@@ -277,16 +207,16 @@ def evaluate_predictor(
     }
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(out / STAGES_FOLDER, key, reporter)
+    stages = Stages(out / STAGES_FOLDER, key, reporter)
     networks = _Networks(predictor, settings.seed)
     result = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "key": key,
         "hash": sha256_json(key),
-        "model": _model_facts(predictor, name),
-        "run": _run_facts(run),
-        "corpus": _corpus_facts(corpus, ids),
+        "model": model_facts(predictor, name),
+        "run": run_facts(run),
+        "corpus": corpus_facts(corpus, ids, HELD_OUT),
         "settings": asdict(settings),
         "masked_loss": _masked_loss(networks, corpus, ids, settings, stages, reporter),
         "probe": _probe(networks, corpus, settings, stages, reporter),
@@ -325,7 +255,7 @@ def _masked_loss(
     corpus: Corpus,
     ids: npt.NDArray[np.int64],
     settings: EvaluationSettings,
-    stages: _Stages,
+    stages: Stages,
     reporter: Reporter,
 ) -> dict[str, Any]:
     hiding = {"seed": settings.seed, "mask_frac": settings.mask_frac}
@@ -367,7 +297,7 @@ def _masked_loss(
 
 
 def _probe(
-    networks: _Networks, corpus: Corpus, settings: EvaluationSettings, stages: _Stages, reporter: Reporter
+    networks: _Networks, corpus: Corpus, settings: EvaluationSettings, stages: Stages, reporter: Reporter
 ) -> dict[str, Any]:
     windows: dict[str, ProbeWindows]
     windows, reason = find_all_windows(corpus, settings.probe_bp, settings.probe_n_per_class, settings.seed)
@@ -383,51 +313,3 @@ def _probe(
     }
     table = summarise_probes(rows | baselines, windows, n_draws=settings.n_draws, seed=settings.seed)
     return table | {"probe_bp": settings.probe_bp}
-
-
-def _model_facts(predictor: Subject, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "weights_hash": predictor.weights_hash,
-        "n_parameters": int(predictor.n_parameters),
-        "n_active_parameters": int(predictor.n_active_parameters),
-        "window_bp": int(predictor.window_bp),
-        "moe_layers": [int(layer) for layer in predictor.moe_layers],
-        "n_experts": int(predictor.n_experts),
-    }
-
-
-def _run_facts(run: Path | None) -> dict[str, Any]:
-    """What ``run.json`` says of recipe, architecture and corpus, as far as it can be read."""
-    if run is None:
-        return {"missing": "no run folder"}
-    try:
-        told = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        config = told["config"]
-        return {
-            "recipe": str(config["name"]),
-            "pattern": str(config["model"]["pattern"]),
-            "n_layers": int(config["model"]["n_layers"]),
-            "d_model": int(config["model"]["d_model"]),
-            "corpus_hash": str(told["corpus"]["hash"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return {"missing": f"run.json could not be read ({type(error).__name__})"}
-
-
-def _corpus_facts(corpus: Corpus, ids: npt.NDArray[np.int64]) -> dict[str, Any]:
-    assemblies = [
-        {"species": str(facts["species"]), "assembly": str(facts["assembly"])} for facts in corpus.facts["assemblies"]
-    ]
-    return {
-        "hash": corpus.hash,
-        "window_bp": corpus.config.window_bp,
-        "overlap_bp": corpus.config.overlap_bp,
-        "assemblies": assemblies,
-        "n_windows": {role: len(corpus.window_ids(role)) for role in ("train", "valid", HELD_OUT)},
-        "contig_bp": {
-            role: sum(contig.length for contig in corpus.contigs(role)) for role in ("train", "valid", HELD_OUT)
-        },
-        "held_out_contigs": [f"{contig.contig} ({contig.assembly})" for contig in corpus.contigs(HELD_OUT)],
-        "n_windows_used": len(ids),
-    }

@@ -1,6 +1,7 @@
 import copy
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,8 @@ import pytest
 from evaluation_fakes import realistic_result
 
 from umbel.evaluate.curve_figure import draw_curve, spread
-from umbel.evaluate.report import (
-    cell_colour,
-    heat_map,
-    judge,
-    limits,
-    number,
-    render_report,
-    signed,
-    span,
-    strongest_preference,
-    verdict_lines,
-    verdicts,
-    write_report,
-)
+from umbel.evaluate.report import cell_colour, heat_map, render_report, strongest_preference, write_report
+from umbel.evaluate.wording import judge, limits, number, signed, span, verdict_lines, verdicts
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -206,7 +195,7 @@ def test_numbers_are_written_with_care() -> None:
 
 def test_labels_of_the_curve_do_not_overlap() -> None:
     placed = spread([1.0, 1.01, 1.02, 3.0], 0.5)
-    assert all(b - a >= 0.5 - 1e-9 for a, b in zip(placed, placed[1:], strict=False))
+    assert all(b - a >= 0.5 - 1e-9 for a, b in pairwise(placed))
     assert placed[3] == 3.0 and sum(placed[:3]) == pytest.approx(3.03)
 
 

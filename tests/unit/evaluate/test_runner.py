@@ -9,14 +9,9 @@ from evaluation_fakes import CompositionPredictor, FakeCorpus, draw_bases, plant
 
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate import runner
-from umbel.evaluate.runner import (
-    EvaluationSettings,
-    code_version,
-    evaluate_predictor,
-    find_run,
-    read_settings,
-    refuse_non_finite,
-)
+from umbel.evaluate.facts import find_run, run_facts
+from umbel.evaluate.runner import EvaluationSettings, evaluate_predictor, read_settings
+from umbel.evaluate.stages import code_version, refuse_non_finite
 from umbel.evaluate.training_curve import MAX_POINTS, read_curve
 
 SETTINGS = EvaluationSettings(n_draws=100, probe_n_per_class=60, max_k=2)
@@ -170,7 +165,7 @@ def test_facts_of_the_run(corpus: Any, tmp_path: Path) -> None:
     assert result["run"]["recipe"] == "tiny" and result["run"]["corpus_hash"] == corpus.hash
     assert result["curve"]["train"] == {"step": [1.0, 2.0, 3.0], "loss": [1.9, 1.8, 1.7]}
     (tmp_path / "run.json").write_text("{}")
-    assert runner._run_facts(tmp_path) == {"missing": "run.json could not be read (KeyError)"}
+    assert run_facts(tmp_path) == {"missing": "run.json could not be read (KeyError)"}
 
 
 def test_long_curves_become_means(tmp_path: Path) -> None:
