@@ -30,6 +30,7 @@ _STYLE = {
 }
 _LABEL_GAP_FRAC = 0.065
 _LABELS_IN = 1.32
+_HEADROOM = 0.25
 
 
 def spread(heights: list[float], gap: float) -> list[float]:
@@ -127,9 +128,10 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
 
 
 def _set_limits(axes: Any, train: list[float], must_show: list[float], last: float) -> None:
-    """Frame all levels and nearly all train points: the first steps may start far above and would flatten the rest."""
-    ends = [*must_show, *(np.percentile(train, [0, 97]) if train else [])]
-    low, high = float(min(ends)), float(max(ends))
-    pad = 0.08 * (high - low) or 0.01
+    """Frame all levels, and the train points near them: the first steps start far above and would flatten the rest."""
+    low = min([*must_show, *train])
+    shown = [point for point in train if point <= max(must_show) + _HEADROOM * (max(must_show) - low)]
+    high = max([*must_show, *shown])
+    pad = 0.06 * (high - low) or 0.01
     axes.set_ylim(low - pad, high + pad)
     axes.set_xlim(0, last * 1.02 or 1)

@@ -36,7 +36,7 @@ ROLES = ("train", "valid", "test")
 MIN_REGION_FRAC = 0.9
 MIN_PER_CLASS = 10
 BLOCK_BP = 10_000
-PENALTIES = (0.001, 0.01, 0.1, 1.0)
+PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the L2 penalty that are tried on the valid contigs."""
 WORD_SIZES = (2, 3, 4, 5)
 """Values of k that the k-mer row tries on the valid contigs; k = 1 is the GC row."""

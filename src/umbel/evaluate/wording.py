@@ -93,8 +93,22 @@ def _sentence(difference: dict[str, Any], name: str, unit: str, digits: int, bet
     }
 
 
+def _also(verdict: str, unmasked: dict[str, Any]) -> str:
+    """Say how it is without soft-masked bases, if that is another verdict."""
+    if "missing" in unmasked or judge(unmasked["loss"], better_below=True) == verdict:
+        return ""
+    difference = unmasked["loss"]
+    line = _sentence(difference, "markov", "nats", _difference_digits(difference), True)
+    lead = {"better": "it is ahead ", "worse": "it is behind ", "even": "the two cannot be told apart, "}[
+        line["verdict"]
+    ]
+    return f"; without soft-masked repeats {lead}{line['size']} {line['interval']}"
+
+
 def verdicts(result: dict[str, Any]) -> list[dict[str, str]]:
-    """Say in words how the model stands to each baseline: ``verdict``, ``lead``, ``size`` and ``interval``.
+    """Say in words how the model stands to each baseline: ``verdict``, ``lead``, ``size``, ``interval`` and ``also``.
+
+    ``also`` says how it is without soft-masked bases, where that is another verdict, and is empty elsewhere.
 
     Parameters
     ----------
@@ -107,11 +121,12 @@ def verdicts(result: dict[str, Any]) -> list[dict[str, str]]:
         if name in loss:
             difference = loss[name]["all"]["loss"]
             digits = _difference_digits(difference)
-            found.append({"about": "Masked bases"} | _sentence(difference, name, "nats per base", digits, True))
+            line = _sentence(difference, name, "nats per base", digits, True)
+            found.append({"about": "Masked bases", "also": _also(line["verdict"], loss[name]["unmasked"])} | line)
     for name in ("kmer", "random"):
         if name in result["probe"].get("differences", {}):
             difference = result["probe"]["differences"][name]["mcc"]
-            found.append({"about": "Linear probe"} | _sentence(difference, name, "MCC", 3, False))
+            found.append({"about": "Linear probe", "also": ""} | _sentence(difference, name, "MCC", 3, False))
     return found
 
 
@@ -120,7 +135,7 @@ def verdict_lines(result: dict[str, Any]) -> list[str]:
     lines = []
     for line in verdicts(result):
         joint = ", " if line["verdict"] == "even" else " "
-        lines.append(f"{line['about']}: the model {line['lead']}{joint}{line['size']} {line['interval']}")
+        lines.append(f"{line['about']}: the model {line['lead']}{joint}{line['size']} {line['interval']}{line['also']}")
     if "missing" in result["probe"]:
         lines.append(f"Linear probe: none. {result['probe']['missing']}")
     return lines

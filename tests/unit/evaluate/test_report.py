@@ -82,6 +82,18 @@ def test_an_interval_with_zero_inside_is_no_win(result: dict[str, Any]) -> None:
     assert line["size"] == "difference −0.0004 nats per base"
 
 
+def test_another_verdict_without_repeats_is_not_kept_quiet(result: dict[str, Any]) -> None:
+    differences = result["masked_loss"]["differences"]
+    assert not any("without soft-masked" in line for line in verdict_lines(result))
+    differences["markov"]["unmasked"]["loss"] = {"value": -0.0026, "low": -0.0038, "high": -0.0014}
+    differences["random"]["unmasked"]["loss"] = {"value": 0.02, "low": -0.01, "high": 0.05}
+    markov = next(line for line in verdict_lines(result) if "the Markov model" in line)
+    assert markov.endswith("; without soft-masked repeats it is ahead by 0.0026 nats [0.0014 to 0.0038]")
+    assert "without soft-masked repeats it is ahead" in text_of(render_report(result))
+    random = next(line for line in verdict_lines(result) if "random weights" in line)
+    assert "the two cannot be told apart, difference +0.020 nats [−0.010 to 0.050]" in random
+
+
 @pytest.mark.parametrize(
     ("difference", "better_below", "verdict"),
     [
