@@ -85,7 +85,7 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width_in, 3.7))
         FigureCanvasSVG(figure)
-        left, right = 0.63 / width_in, 1 - _LABELS_IN / width_in
+        left, right = 0.8 / width_in, 1 - _LABELS_IN / width_in
         axes = figure.add_axes((left, 0.135, right - left, 0.84))
         train, valid = curve["train"], curve["valid"]
         labels: list[tuple[float, str, str]] = []
