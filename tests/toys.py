@@ -80,9 +80,9 @@ def write_toy_project(folder: str | Path, seed: int = 0, contig_bp: int = 6_000,
     """Write FASTA, GFF3, ``manifest.toml`` and an equal ``manifest.csv``; return the path of the TOML one.
 
     Assembly ``toy0`` has an annotation, further ones (``toy1``, ...) have none. The last contig has no role.
-    ``contig_bp`` must be at least 4000, so that the genes do not overlap.
+    ``contig_bp`` must be at least 2700, so that the genes do not overlap.
     """
-    assert contig_bp >= 4_000
+    assert contig_bp >= 2_700
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     toml, rows = [], ["species,assembly,fasta,gff3,role,contigs"]
@@ -105,3 +105,31 @@ def write_toy_project(folder: str | Path, seed: int = 0, contig_bp: int = 6_000,
     manifest = folder / "manifest.toml"
     manifest.write_text("\n".join(toml) + "\n")
     return manifest
+
+
+def toy_run(**train: object):
+    """A run of 12 steps of a two-layer model on windows of 256 bp, a second or two long."""
+    from dataclasses import replace
+
+    from umbel.train.recipes import tiny
+
+    run = tiny()
+    return replace(
+        run,
+        name="toy",
+        model=replace(run.model, n_layers=2, d_model=16, d_state=4, ffn_hidden=24, n_experts=3),
+        corpus=replace(run.corpus, window_bp=256, overlap_bp=64),
+        optim=replace(run.optim, warmup_steps=3, lr=1e-2),
+        train=replace(
+            run.train,
+            **{
+                "steps": 12,
+                "batch_windows": 4,
+                "micro_batch_windows": 2,
+                "eval_every_steps": 6,
+                "eval_windows": 4,
+                "save_every_steps": 5,
+                **train,
+            },
+        ),
+    )

@@ -47,7 +47,7 @@ def __dir__() -> list[str]:
 
 
 class _WhenTransformersComes(importlib.abc.MetaPathFinder):
-    """Register our classes right after transformers has been imported, so that nobody pays before that."""
+    """Load ``umbel.model.hf``, which registers our classes, once transformers has been imported: nobody pays before."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -61,13 +61,13 @@ class _WhenTransformersComes(importlib.abc.MetaPathFinder):
 
             def run_and_register(module: ModuleType) -> None:
                 run(module)
-                importlib.import_module("umbel.model.hf").register()
+                importlib.import_module("umbel.model.hf")
 
             spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec
 
 
 if "transformers" in sys.modules:
-    importlib.import_module("umbel.model.hf").register()
+    importlib.import_module("umbel.model.hf")
 else:
     sys.meta_path.insert(0, _WhenTransformersComes())

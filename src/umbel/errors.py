@@ -18,6 +18,7 @@ The command line prints the message and exits with 1; a wrong command line exits
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class UmbelError(Exception):
@@ -49,8 +50,12 @@ class InputError(UmbelError):
     def __init__(self, problem: str, path: str | Path, line: int | None = None):
         where = f"{path}" if line is None else f"{path}, line {line}"
         super().__init__(f"{where}: {problem}")
+        self.problem = problem
         self.path = Path(path)
         self.line = line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.path, self.line)
 
 
 class FastaError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -28,10 +29,21 @@ app.command("export")(checkpoints.export)
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc reuse freed blocks of any size: handing each back to the kernel costs a third of a CPU run."""
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            trim_threshold, mmap_threshold = -1, -3
+            mallopt(mmap_threshold, 1 << 30)
+            mallopt(trim_threshold, (1 << 31) - 1)
+
+
 def main() -> None:
     """Run ``umbel``: exit 0 when done, 1 on a named error, 2 on wrong usage, 130 when interrupted."""
     # Idle OpenMP threads that spin slow everything else down, and torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_freed_memory()
     try:
         app()
     except UmbelError as error:

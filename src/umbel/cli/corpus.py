@@ -30,7 +30,11 @@ def build(
     run = apply_settings(load_recipe(recipe), settings or [])
     corpus = build_corpus(manifest, out, run.corpus, workers=workers, reporter=begin(quiet))
     lines = [f"corpus {corpus.path} ({corpus.hash[:12]}), windows of {run.corpus.window_bp:,} bp"]
-    lines += [f"  {role}: {len(corpus.window_ids(role)):,} windows" for role in ("train", "valid", "test")]
+    for role, tally in corpus.facts["totals"].items():
+        lines.append(
+            f"  {role:5} {tally['n_bases']:>13,} bases in {tally['n_contigs']:,} contigs, {tally['n_windows']:,} windows; "
+            f"{tally['n_windows_dropped_for_n']:,} windows dropped for N"
+        )
     finish(corpus.facts, lines, json)
 
 

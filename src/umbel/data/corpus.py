@@ -31,7 +31,7 @@ from umbel.data.store import (
     Corpus,
     nibbles_name,
 )
-from umbel.errors import CorpusError, InputError, ManifestError, RunError, UmbelError
+from umbel.errors import CorpusError, ManifestError, RunError, UmbelError
 from umbel.files import sha256_file, sha256_json, write_json, writing
 from umbel.progress import Reporter, Task, reporter_or_silent
 
@@ -106,6 +106,9 @@ def build_corpus(
     try:
         with writing(target):
             (partial / "parts").mkdir(parents=True, exist_ok=True)
+            # A killed build leaves its unfinished files, which may be as large as a genome.
+            for torn in partial.rglob(".*.tmp"):
+                torn.unlink()
             facts = _pack_all([job for job, _ in jobs], workers, reporter)
             _require_train_windows(read.path, facts)
             _finish(target, partial, config, inputs, jobs, facts)
@@ -183,37 +186,16 @@ def _packed(jobs: list[AssemblyJob], workers: int, task: Task) -> Iterator[tuple
             yield job, pack_assembly(job, lambda name, length: task.advance(0, f"{name}, {length / 1e6:.2f} Mb"))
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_pack_or_refuse, job): job for job in jobs}
+        futures = {pool.submit(pack_assembly, job): job for job in jobs}
         try:
             for future in as_completed(futures):
-                outcome = future.result()
-                if isinstance(outcome, _Refused):
-                    raise outcome.error()
-                yield futures[future], outcome
+                yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise RunError(
                 "a worker process was killed, perhaps for lack of memory. Run it again with fewer workers."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-class _Refused:
-    """An input error on its way from a worker, because its three arguments do not survive pickling."""
-
-    def __init__(self, error: InputError):
-        self._kind, self._path, self._line, self._message = type(error), error.path, error.line, str(error)
-
-    def error(self) -> InputError:
-        where = f"{self._path}" if self._line is None else f"{self._path}, line {self._line}"
-        return self._kind(self._message.removeprefix(f"{where}: "), self._path, self._line)
-
-
-def _pack_or_refuse(job: AssemblyJob) -> dict[str, Any] | _Refused:
-    try:
-        return pack_assembly(job)
-    except InputError as error:
-        return _Refused(error)
 
 
 def _require_train_windows(manifest: Path, facts: Iterable[dict[str, Any]]) -> None:

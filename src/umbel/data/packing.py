@@ -134,7 +134,7 @@ def pack_assembly(job: AssemblyJob, on_contig: Callable[[str, int], None] | None
     assembly = job.assembly
     tallies = {role: _Tally() for role in (*ROLES, NO_ROLE)}
     contigs: list[dict[str, Any]] = []
-    windows: list[pa.Table] = []
+    windows: list[npt.NDArray[np.int64]] = []
     offset = 0
     digest = hashlib.sha256()
     with whole_file(job.nibbles) as temporary, open(temporary, "wb") as handle:
@@ -159,7 +159,9 @@ def pack_assembly(job: AssemblyJob, on_contig: Callable[[str, int], None] | None
             tally.soft_masked += int(np.count_nonzero(record.soft_mask))
             tally.letters.update(record.letters)
             if role:
-                windows.append(_windows(record, assembly.name, role, job.config, tally))
+                spans = _windows(record, job.config, tally)
+                place = np.full((len(spans), 2), (len(contigs) - 1, ROLES.index(role)), np.int64)
+                windows.append(np.hstack((place, spans)))
             if on_contig:
                 on_contig(record.name, len(record.codes))
         lengths = {str(row["contig"]): int(row["length"]) for row in contigs}
@@ -167,7 +169,7 @@ def pack_assembly(job: AssemblyJob, on_contig: Callable[[str, int], None] | None
         regions, annotation = _regions(assembly, lengths)
     tables = {
         "contigs": pa.Table.from_pylist(contigs, CONTIGS_SCHEMA),
-        "windows": pa.concat_tables(windows) if windows else WINDOWS_SCHEMA.empty_table(),
+        "windows": _windows_table(assembly.name, list(lengths), windows),
         "regions": regions,
     }
     files = {str(job.nibbles.relative_to(job.folder)): digest.hexdigest()}
@@ -199,34 +201,43 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table.unify_dictionaries().combine_chunks(), temporary, compression="zstd")
 
 
-def _windows(record: FastaRecord, assembly: str, role: str, config: CorpusConfig, tally: _Tally) -> pa.Table:
-    """Index of the windows of one contig, without those that hold too many N."""
+def _windows(record: FastaRecord, config: CorpusConfig, tally: _Tally) -> npt.NDArray[np.int64]:
+    """Start, end, known bases and soft-masked bases of the windows of a contig that do not hold too many N."""
     spans, n_lost = cut_windows(len(record.codes), config)
     is_n = record.codes == N
-    n_unknown = np.array([np.count_nonzero(is_n[start:end]) for start, end in spans], np.int64)
+    counts = [
+        (np.count_nonzero(is_n[start:end]), np.count_nonzero(record.soft_mask[start:end])) for start, end in spans
+    ]
+    n_unknown, soft_masked = np.array(counts, np.int64).reshape(-1, 2).T
     lengths = spans[:, 1] - spans[:, 0]
     keep = n_unknown <= config.max_n_frac * lengths
-    spans = spans[keep]
-    soft_masked = [np.count_nonzero(record.soft_mask[start:end]) for start, end in spans]
     tally.bases_lost_in_short_tails += n_lost
-    tally.n_windows += len(spans)
+    tally.n_windows += int(np.count_nonzero(keep))
     tally.n_windows_dropped_for_n += int(np.count_nonzero(~keep))
+    return np.column_stack((spans, lengths - n_unknown, soft_masked))[keep]
+
+
+def _windows_table(assembly: str, contigs: list[str], windows: list[npt.NDArray[np.int64]]) -> pa.Table:
+    """Join rows of contig, role, start, end, known and soft-masked bases into the window index of an assembly."""
+    if not windows:
+        return WINDOWS_SCHEMA.empty_table()
+    contig, role, start, end, n_bases, soft_masked = np.concatenate(windows).T
     return pa.table(
         [
-            _repeated(assembly, len(spans)),
-            _repeated(record.name, len(spans)),
-            spans[:, 0],
-            spans[:, 1],
-            _repeated(role, len(spans)),
-            (lengths - n_unknown)[keep].astype(np.int32),
-            pa.array(soft_masked, pa.int32()),
+            _names(np.zeros(len(start)), [assembly]),
+            _names(contig, contigs),
+            start,
+            end,
+            _names(role, list(ROLES)),
+            n_bases.astype(np.int32),
+            soft_masked.astype(np.int32),
         ],
         schema=WINDOWS_SCHEMA,
     )
 
 
-def _repeated(text: str, n: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [text])
+def _names(codes: npt.NDArray[Any], names: list[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), names)
 
 
 def _require_contigs(job: AssemblyJob, lengths: dict[str, int]) -> None:
@@ -250,12 +261,21 @@ def _regions(assembly: Assembly, lengths: dict[str, int]) -> tuple[pa.Table, dic
         raise AnnotationError(
             "no exon, UTR or CDS on any contig of the FASTA. Leave gff3 out, or give the genes.", assembly.gff3
         )
-    tables = []
-    for contig, runs in region_runs(annotation.features, lengths).items():
-        names = [_repeated(name, len(runs)) for name in (assembly.name, contig)]
-        tables.append(pa.table([*names, runs[:, 0], runs[:, 1], runs[:, 2].astype(np.uint8)], schema=REGIONS_SCHEMA))
+    runs_of = region_runs(annotation.features, lengths)
+    contig = np.repeat(np.arange(len(lengths)), [len(runs) for runs in runs_of.values()])
+    start, end, region = np.concatenate(list(runs_of.values())).T
+    table = pa.table(
+        [
+            _names(np.zeros(len(start)), [assembly.name]),
+            _names(contig, list(lengths)),
+            start,
+            end,
+            region.astype(np.uint8),
+        ],
+        schema=REGIONS_SCHEMA,
+    )
     told = {"n_features": len(annotation.features), "unknown_contigs": dict(sorted(annotation.unknown_contigs.items()))}
-    return pa.concat_tables(tables), told
+    return table, told
 
 
 def _rows_sha256(regions: pa.Table) -> str:

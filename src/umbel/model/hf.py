@@ -236,14 +236,6 @@ class UmbelForSequenceClassification(UmbelPreTrainedModel):
         return self._give(UmbelLogitsOutput(loss, logits, output.stream or None, output.routings), return_dict)
 
 
-def register() -> None:
-    """Tell transformers' Auto classes about ours; ``import umbel`` sees to it."""
-    AutoConfig.register(MODEL_TYPE, UmbelConfig, exist_ok=True)
-    AutoModel.register(UmbelConfig, UmbelModel, exist_ok=True)
-    AutoModelForMaskedLM.register(UmbelConfig, UmbelForMaskedLM, exist_ok=True)
-    AutoModelForSequenceClassification.register(UmbelConfig, UmbelForSequenceClassification, exist_ok=True)
-
-
 def new_model(config: ModelConfig, window_bp: int, seed: int) -> UmbelForMaskedLM:
     """Make a model with weights drawn from ``seed``, whatever the state of the global generator.
 
@@ -257,3 +249,10 @@ def new_model(config: ModelConfig, window_bp: int, seed: int) -> UmbelForMaskedL
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return UmbelForMaskedLM(UmbelConfig(shape=dataclasses.asdict(config), window_bp=window_bp))
+
+
+# ``import umbel`` sees to it that this module is loaded as soon as transformers is.
+AutoConfig.register(MODEL_TYPE, UmbelConfig, exist_ok=True)
+AutoModel.register(UmbelConfig, UmbelModel, exist_ok=True)
+AutoModelForMaskedLM.register(UmbelConfig, UmbelForMaskedLM, exist_ok=True)
+AutoModelForSequenceClassification.register(UmbelConfig, UmbelForSequenceClassification, exist_ok=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -266,6 +267,7 @@ def test_what_a_killed_build_left_is_not_trusted_blindly(tmp_path):
     (partial / "corpus/assemblies/toy0.nibbles").write_bytes(b"torn")
     (partial / "corpus/assemblies/.toy0.nibbles.99.tmp").write_bytes(b"torn")
     (partial / "corpus/corpus.json").write_text("{")
+    (partial / "corpus/assemblies/left_out_now.nibbles").write_bytes(b"of another manifest")
     assert folder_bytes(build_corpus(manifest, tmp_path / "corpus", CONFIG).path) == whole
 
 
@@ -304,6 +306,29 @@ def test_an_error_in_a_worker_process_arrives_with_file_and_line(tmp_path):
     assert str(caught.value).count("toy1.fa") == 1
     assert caught.value.path == tmp_path / "in/toy1.fa"
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    class Broken:
+        def result(self):
+            raise BrokenProcessPool
+
+    manifest = write_toy_project(tmp_path / "in", n_assemblies=2)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", lambda self, *args: Broken())
+    monkeypatch.setattr(umbel.data.corpus, "as_completed", list)
+    with pytest.raises(RunError, match=r"a worker process was killed.* with fewer workers"):
+        build_corpus(manifest, tmp_path / "corpus", CONFIG, workers=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
+
+
+def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    manifest = write_toy_project(tmp_path)
+    monkeypatch.setattr(umbel.data.corpus, "sha256_file", denied)
+    with pytest.raises(ManifestError, match=r"toy0\.fa cannot be read: Permission denied"):
+        build_corpus(manifest, tmp_path / "corpus", CONFIG)
 
 
 def test_skipped_annotation_rows_are_reported(tmp_path, capsys):

@@ -131,10 +131,13 @@ def test_no_31_mer_to_speak_of_is_shared_between_train_and_held_out_pieces(corpu
         # The k-mer at p of one strand is the one at the mirrored place of the other; the smaller names both.
         return np.minimum(strands[0], strands[1][::-1])
 
-    train = np.unique(np.concatenate([kmers(contig) for contig in corpus.contigs("train")]))
+    train = np.sort(np.concatenate([kmers(contig) for contig in corpus.contigs("train")]))
     for role in ("valid", "test"):
         for contig in corpus.contigs(role):
-            assert np.isin(kmers(contig), train).mean() < 0.0005
+            held_out = np.sort(kmers(contig))
+            found = np.minimum(np.searchsorted(train, held_out), len(train) - 1)
+            # PROVENANCE.md tells 0.007 % and 0.018 %.
+            assert np.mean(train[found] == held_out) < 0.0002
 
 
 def test_the_example_stays_small():

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from toys import ROLE_OF, write_toy_project
 
@@ -109,3 +112,17 @@ def test_a_manifest_that_is_not_there_not_text_or_of_no_known_kind_is_refused(fo
     (folder / "d.toml").mkdir()
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(folder / "d.toml")
+
+
+def test_both_manifests_of_the_guide_are_read_and_say_the_same(tmp_path):
+    guide = (Path(__file__).parents[3] / "docs/guide/corpus.md").read_text()
+    toml = re.search(r"```toml\n(.*?)```", guide, re.DOTALL)[1]
+    table = re.search(r"```\n(species,.*?)```", guide, re.DOTALL)[1]
+    for name in ("tair10.fa.gz", "tair10.gff3.gz"):
+        (tmp_path / name).write_text("only has to be there")
+    (tmp_path / "m.toml").write_text(toml)
+    (tmp_path / "m.csv").write_text(table)
+    (one,), (two,) = (read_manifest(tmp_path / name).assemblies for name in ("m.toml", "m.csv"))
+    assert one.contigs == two.contigs == {"train": ("*",), "valid": ("NC_003075.7",), "test": ("NC_003076.8",)}
+    assert (one.species, one.name, one.fasta, one.gff3) == (two.species, two.name, two.fasta, two.gff3)
+    assert one.licence and one.source

@@ -5,7 +5,7 @@ import pytest
 from toys import NAMES, gff3_row, toy_gff3, toy_sequences
 
 from umbel.errors import AnnotationError
-from umbel.genome.annotation import REGIONS, read_bed, read_gff3, region_runs
+from umbel.genome.annotation import REGIONS, Feature, read_bed, read_gff3, region_runs
 from umbel.genome.interval import Interval
 
 LENGTHS = {name: len(sequence) for name, sequence in toy_sequences().items()}
@@ -98,8 +98,6 @@ def test_features_with_nothing_below_them_class_nothing(tmp_path):
 
 def test_runs_agree_with_painting_base_by_base():
     rng = np.random.default_rng(0)
-    from umbel.genome.annotation import Feature
-
     features = []
     for _ in range(60):
         start = int(rng.integers(0, 190))

@@ -44,13 +44,20 @@ def exp2_nonpositive(x):  # type: ignore[no-untyped-def]
     return p * _float_from_bits((whole + np.int32(127)) << np.int32(23))
 
 
-@njit(fastmath=True, cache=True)
-def _row_dot(a, b, i):  # type: ignore[no-untyped-def]
-    """Sum over c of a[c] * b[i, c]; summed in vector lanes."""
-    total = np.float32(0.0)
-    for c in range(BLOCK):
-        total += a[c] * b[i, c]
-    return total
+# Rows of a task's scratch tables: w has them for every state n, v once, past for every base of a chunk.
+# Loops over c touch rows a fixed distance apart in a table; so the compiler sees that they do not overlap,
+# and vectorises.
+_H, _A2, _G_A, _FOR_B, _FOR_C, _W_ROWS = 0, 1, 2, 3, 4, 5
+_U, _DT, _DTU, _TOTAL, _G_OUT, _G_IN, _G_STEP, _SKIP, _G_SKIP, _V_ROWS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+_BEFORE, _DECAY, _AFTER = 0, 1, 2
+
+
+@njit(fastmath=_NO_REASSOCIATION, cache=True)
+def _load(w, v, A2, D, first, live):  # type: ignore[no-untyped-def]
+    for c in range(live):
+        v[_SKIP, c] = D[first + c]
+        for n in range(A2.shape[0]):
+            w[n, _A2, c] = A2[n, first + c]
 
 
 @njit(parallel=True, fastmath=_NO_REASSOCIATION, cache=True)
@@ -66,34 +73,29 @@ def forward(u, dt, A2, B, C, D, reverse, y, kept):  # type: ignore[no-untyped-de
         b, block = task // n_blocks, task % n_blocks
         first = block * BLOCK
         live = min(BLOCK, width - first)
-        h = np.zeros((n_state, BLOCK), np.float32)
-        a2 = np.zeros((n_state, BLOCK), np.float32)
-        u_t = np.zeros(BLOCK, np.float32)
-        dt_t = np.zeros(BLOCK, np.float32)
-        skip = np.zeros(BLOCK, np.float32)
-        total = np.zeros(BLOCK, np.float32)
-        for c in range(live):
-            skip[c] = D[first + c]
-            for n in range(n_state):
-                a2[n, c] = A2[n, first + c]
+        w = np.zeros((n_state, _W_ROWS, BLOCK), np.float32)
+        v = np.zeros((_V_ROWS, BLOCK), np.float32)
+        _load(w, v, A2, D, first, live)
         for step in range(length):
             t = length - 1 - step if reverse else step
             if step % CHUNK == 0:
                 for n in range(n_state):
                     for c in range(BLOCK):
-                        kept[b, block, step // CHUNK, n, c] = h[n, c]
+                        kept[b, block, step // CHUNK, n, c] = w[n, _H, c]
             for c in range(live):
-                u_t[c] = u[b, t, first + c]
-                dt_t[c] = dt[b, t, first + c]
+                v[_U, c] = u[b, t, first + c]
+                v[_DT, c] = dt[b, t, first + c]
             for c in range(BLOCK):
-                total[c] = np.float32(0.0)
+                v[_DTU, c] = v[_DT, c] * v[_U, c]
+                v[_TOTAL, c] = np.float32(0.0)
             for n in range(n_state):
                 b_n, c_n = B[b, t, n], C[b, t, n]
                 for c in range(BLOCK):
-                    h[n, c] = exp2_nonpositive(dt_t[c] * a2[n, c]) * h[n, c] + dt_t[c] * u_t[c] * b_n
-                    total[c] += c_n * h[n, c]
+                    h = exp2_nonpositive(v[_DT, c] * w[n, _A2, c]) * w[n, _H, c] + v[_DTU, c] * b_n
+                    w[n, _H, c] = h
+                    v[_TOTAL, c] += c_n * h
             for c in range(live):
-                y[b, t, first + c] = total[c] + skip[c] * u_t[c]
+                y[b, t, first + c] = v[_TOTAL, c] + v[_SKIP, c] * v[_U, c]
 
 
 @njit(parallel=True, fastmath=_NO_REASSOCIATION, cache=True)
@@ -112,69 +114,73 @@ def backward(u, dt, A2, B, C, D, reverse, kept, g_y, g_u, g_dt, g_A2, g_B, g_C, 
         b, block = task // n_blocks, task % n_blocks
         first = block * BLOCK
         live = min(BLOCK, width - first)
-        # Row t * N + n of `decays` and row (t + 1) * N + n of `states` belong to step t of the chunk.
-        states = np.zeros(((CHUNK + 1) * n_state, BLOCK), np.float32)
-        decays = np.zeros((CHUNK * n_state, BLOCK), np.float32)
-        us = np.zeros((CHUNK, BLOCK), np.float32)
-        dts = np.zeros((CHUNK, BLOCK), np.float32)
-        a2 = np.zeros((n_state, BLOCK), np.float32)
-        g_a = np.zeros((n_state, BLOCK), np.float32)
-        g_h = np.zeros((n_state, BLOCK), np.float32)
-        skip = np.zeros(BLOCK, np.float32)
-        g_skip = np.zeros(BLOCK, np.float32)
-        g_out = np.zeros(BLOCK, np.float32)
-        g_in = np.zeros(BLOCK, np.float32)
-        g_step = np.zeros(BLOCK, np.float32)
-        dtu = np.zeros(BLOCK, np.float32)
-        for c in range(live):
-            skip[c] = D[first + c]
-            for n in range(n_state):
-                a2[n, c] = A2[n, first + c]
+        w = np.zeros((n_state, _W_ROWS, BLOCK), np.float32)
+        v = np.zeros((_V_ROWS, BLOCK), np.float32)
+        past = np.zeros((CHUNK, n_state, 3, BLOCK), np.float32)
+        inputs = np.zeros((CHUNK, 2, BLOCK), np.float32)
+        _load(w, v, A2, D, first, live)
         for chunk in range(n_chunks - 1, -1, -1):
             start = chunk * CHUNK
             count = min(CHUNK, length - start)
-            for n in range(n_state):
-                for c in range(BLOCK):
-                    states[n, c] = kept[b, block, chunk, n, c]
             for i in range(count):
                 t = length - 1 - start - i if reverse else start + i
                 for c in range(live):
-                    us[i, c] = u[b, t, first + c]
-                    dts[i, c] = dt[b, t, first + c]
+                    inputs[i, 0, c] = u[b, t, first + c]
+                    inputs[i, 1, c] = dt[b, t, first + c]
                 for n in range(n_state):
                     b_n = B[b, t, n]
-                    row = i * n_state + n
+                    if i == 0:
+                        for c in range(BLOCK):
+                            past[0, n, _BEFORE, c] = kept[b, block, chunk, n, c]
+                    else:
+                        for c in range(BLOCK):
+                            past[i, n, _BEFORE, c] = past[i - 1, n, _AFTER, c]
                     for c in range(BLOCK):
-                        decay = exp2_nonpositive(dts[i, c] * a2[n, c])
-                        decays[row, c] = decay
-                        states[row + n_state, c] = decay * states[row, c] + dts[i, c] * us[i, c] * b_n
+                        decay = exp2_nonpositive(inputs[i, 1, c] * w[n, _A2, c])
+                        past[i, n, _DECAY, c] = decay
+                        past[i, n, _AFTER, c] = decay * past[i, n, _BEFORE, c] + inputs[i, 1, c] * inputs[i, 0, c] * b_n
             for i in range(count - 1, -1, -1):
                 t = length - 1 - start - i if reverse else start + i
                 for c in range(live):
-                    g_out[c] = g_y[b, t, first + c]
+                    v[_G_OUT, c] = g_y[b, t, first + c]
                 for c in range(BLOCK):
-                    g_in[c] = np.float32(0.0)
-                    g_step[c] = np.float32(0.0)
-                    dtu[c] = dts[i, c] * us[i, c]
-                    g_skip[c] += g_out[c] * us[i, c]
+                    v[_U, c] = inputs[i, 0, c]
+                    v[_DT, c] = inputs[i, 1, c]
+                for c in range(BLOCK):
+                    v[_G_IN, c] = np.float32(0.0)
+                    v[_G_STEP, c] = np.float32(0.0)
+                    v[_DTU, c] = v[_DT, c] * v[_U, c]
+                    v[_G_SKIP, c] += v[_G_OUT, c] * v[_U, c]
                 for n in range(n_state):
                     b_n, c_n = B[b, t, n], C[b, t, n]
-                    row = i * n_state + n
-                    g_C[block, b, t, n] = _row_dot(g_out, states, row + n_state)
                     for c in range(BLOCK):
-                        g_h[n, c] += c_n * g_out[c]
-                        g_in[c] += g_h[n, c] * b_n
-                    g_B[block, b, t, n] = _row_dot(dtu, g_h, n)
-                    for c in range(BLOCK):
-                        g_h[n, c] *= decays[row, c]
-                        through = g_h[n, c] * states[row, c]
-                        g_step[c] += through * a2[n, c]
-                        g_a[n, c] += through * dts[i, c]
+                        w[n, _FOR_C, c] = v[_G_OUT, c] * past[i, n, _AFTER, c]
+                        g = w[n, _H, c] + c_n * v[_G_OUT, c]
+                        v[_G_IN, c] += g * b_n
+                        w[n, _FOR_B, c] = g * v[_DTU, c]
+                        g = g * past[i, n, _DECAY, c]
+                        w[n, _H, c] = g
+                        through = g * past[i, n, _BEFORE, c]
+                        v[_G_STEP, c] += through * w[n, _A2, c]
+                        w[n, _G_A, c] += through * v[_DT, c]
+                    # Sums over c by halving: a running sum could not be vectorised, and these two add as one tree.
+                    for c in range(16):
+                        w[n, _FOR_B, c] += w[n, _FOR_B, c + 16]
+                        w[n, _FOR_C, c] += w[n, _FOR_C, c + 16]
+                    for c in range(8):
+                        w[n, _FOR_B, c] += w[n, _FOR_B, c + 8]
+                        w[n, _FOR_C, c] += w[n, _FOR_C, c + 8]
+                    g_B[block, b, t, n] = (
+                        (w[n, _FOR_B, 0] + w[n, _FOR_B, 1]) + (w[n, _FOR_B, 2] + w[n, _FOR_B, 3])
+                    ) + ((w[n, _FOR_B, 4] + w[n, _FOR_B, 5]) + (w[n, _FOR_B, 6] + w[n, _FOR_B, 7]))
+                    g_C[block, b, t, n] = (
+                        (w[n, _FOR_C, 0] + w[n, _FOR_C, 1]) + (w[n, _FOR_C, 2] + w[n, _FOR_C, 3])
+                    ) + ((w[n, _FOR_C, 4] + w[n, _FOR_C, 5]) + (w[n, _FOR_C, 6] + w[n, _FOR_C, 7]))
                 for c in range(live):
-                    g_u[b, t, first + c] = g_in[c] * dts[i, c] + skip[c] * g_out[c]
+                    g_u[b, t, first + c] = v[_G_IN, c] * v[_DT, c] + v[_SKIP, c] * v[_G_OUT, c]
                     # a2 carries a factor log2(e), which the derivative with respect to dt must lose again.
-                    g_dt[b, t, first + c] = g_in[c] * us[i, c] + g_step[c] * np.float32(0.6931471805599453)
+                    g_dt[b, t, first + c] = v[_G_IN, c] * v[_U, c] + v[_G_STEP, c] * np.float32(0.6931471805599453)
         for c in range(live):
-            g_D[b, first + c] = g_skip[c]
+            g_D[b, first + c] = v[_G_SKIP, c]
             for n in range(n_state):
-                g_A2[b, n, first + c] = g_a[n, c]
+                g_A2[b, n, first + c] = w[n, _G_A, c]
