@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluation_fakes import CompositionPredictor, FakeCorpus, draw_bases, planted_regions
+from toys import toy_run, write_toy_project
 
+from umbel.data.corpus import build_corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate import runner
 from umbel.evaluate.facts import find_run, run_facts
-from umbel.evaluate.runner import EvaluationSettings, evaluate_predictor, read_settings
+from umbel.evaluate.runner import EvaluationSettings, evaluate_checkpoint, evaluate_predictor, read_settings
 from umbel.evaluate.stages import code_version, refuse_non_finite
 from umbel.evaluate.training_curve import MAX_POINTS, read_curve
+from umbel.evaluate.wording import limits
+from umbel.train.pretrain import pretrain
 
 SETTINGS = EvaluationSettings(n_draws=100, probe_n_per_class=60, max_k=2)
 
@@ -185,3 +189,22 @@ def test_runs_without_a_record_say_so(tmp_path: Path) -> None:
 
 def test_code_version_names_the_release() -> None:
     assert code_version().startswith("0.1.0+") and code_version() == code_version()
+
+
+def test_a_real_run_on_a_real_corpus(tmp_path: Path) -> None:
+    """Files, network and tables together."""
+    manifest = write_toy_project(tmp_path, contig_bp=12_000)
+    run = toy_run()
+    build_corpus(manifest, tmp_path / "corpus", run.corpus)
+    pretrain(run, tmp_path / "corpus", tmp_path / "run", device="cpu")
+    settings = EvaluationSettings(n_windows=12, n_draws=100, probe_bp=64, probe_n_per_class=20, max_k=3)
+    result = evaluate_checkpoint(
+        tmp_path / "run", tmp_path / "corpus", tmp_path / "out", settings=settings, device="cpu"
+    )
+    assert result["model"]["name"] == "run" and result["model"]["moe_layers"] == [1]
+    assert result["run"]["recipe"] == "toy" and result["run"]["corpus_hash"] == result["corpus"]["hash"]
+    assert result["curve"]["n_steps"] == 12 and len(result["curve"]["valid"]["step"]) == 2
+    assert set(result["masked_loss"]["rows"]) == {"model", "random", "composition", "markov"}
+    assert len(result["experts"]["layers"][0]["share"]["all"]) == 3
+    assert "missing" in result["probe"] or "model" in result["probe"]["rows"]
+    assert not any("another corpus" in line for line in limits(result))
