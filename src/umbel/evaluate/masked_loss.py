@@ -136,10 +136,10 @@ def score_windows(
                     f"{title}: the prediction for corpus window {ids[column]} is not a number, or gives the true base "
                     "no chance at all. The weights have probably diverged: evaluate an earlier checkpoint."
                 )
-            for row, weight in enumerate((np.ones(len(truth)), ~window.soft_mask[window.hidden])):
-                loss[row, column] = -(at_truth * weight).sum()
-                correct[row, column] = (right * weight).sum()
-                n_bases[row, column] = int(weight.sum())
+            for row, counted in enumerate((np.ones(len(truth), bool), ~window.soft_mask[window.hidden])):
+                loss[row, column] = -at_truth[counted].sum()
+                correct[row, column] = right[counted].sum()
+                n_bases[row, column] = counted.sum()
             column += 1
         task.advance(len(chunk))
     task.close()
