@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -30,8 +29,6 @@ EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 def main() -> None:
     """Run ``umbel``: exit 0 when done, 1 on a named error, 2 on wrong usage, 130 when interrupted."""
-    # Idle OpenMP threads that spin slow everything else down, and torch reads this when it loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UmbelError as error:

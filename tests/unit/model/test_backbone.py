@@ -17,8 +17,8 @@ IDS = torch.tensor([[0, 7, 8, 9, 10, 11, 7, 1]])
 
 def test_the_published_shape_has_the_published_number_of_parameters():
     assert count_parameters(recipes.plantbimoe().model) == (115_612_160, 63_707_648)
-    # With 8 experts, as one summary of the paper says, it would not be the paper's 116 M.
-    assert count_parameters(dataclasses.replace(ModelConfig(), n_experts=8))[0] == 184_818_176
+    # With 8 experts, as one summary of the paper says, it would be 184.8 M, and not the paper's 116 M.
+    assert round(count_parameters(dataclasses.replace(ModelConfig(), n_experts=8))[0] / 1e5) == 1848
 
 
 @pytest.mark.parametrize("fusion", ["add", "multiply", "gate", "concat"])
@@ -53,9 +53,9 @@ def test_residual_scaling_follows_the_setting():
         model = Backbone(dataclasses.replace(SMALL, d_model=64, ffn_hidden=96, rescale=rescale))
         for block in model.layers:
             mixer, fan_in = block.mixer.out_proj.weight, 128
-            assert float(mixer.std()) == pytest.approx((3 * fan_in * mixer_branches) ** -0.5, rel=0.05)
+            assert float(mixer.detach().std()) == pytest.approx((3 * fan_in * mixer_branches) ** -0.5, rel=0.05)
             down = block.ffn.down if isinstance(block.ffn.down, torch.nn.Parameter) else block.ffn.down.weight
-            assert float(down.std()) == pytest.approx((3 * 96 * ffn_branches) ** -0.5, rel=0.05)
+            assert float(down.detach().std()) == pytest.approx((3 * 96 * ffn_branches) ** -0.5, rel=0.05)
 
 
 def test_residual_in_float32_keeps_the_stream_wide():

@@ -39,7 +39,7 @@ def test_agrees_with_loops(top_k):
 def test_weights_are_raw_probabilities_so_that_a_top_1_router_learns():
     moe = MoE(dataclasses.replace(CONFIG, top_k=1), layer=0)
     y, routing = moe(torch.randn(1, 5, 6))
-    assert float(routing.weights.max()) < 1
+    assert float(routing.weights.detach().max()) < 1
     y.square().sum().backward()
     assert float(moe.router.weight.grad.abs().max()) > 0
 

@@ -9,7 +9,7 @@ from umbel.model.routing import Routing, balance_loss, expert_load, z_loss
 
 def routing(logits, top_k=1, pads=()):
     logits = torch.tensor(logits)[None]
-    experts = logits.sort(-1, descending=True, stable=True).indices[..., :top_k]
+    experts = logits.sort(dim=-1, descending=True, stable=True).indices[..., :top_k]
     weights = logits.softmax(-1).gather(-1, experts)
     for position in pads:
         logits[0, position], weights[0, position], experts[0, position] = 0, 0, -1

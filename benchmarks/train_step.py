@@ -1,0 +1,104 @@
+"""Time training steps of a recipe on made-up sequence: python benchmarks/train_step.py tiny plantbimoe:8192 -o OUT.json
+
+A case is ``RECIPE`` or ``RECIPE:WINDOW_BP``. Each gives the median over timed steps, after warm-up, of one micro-batch
+forward, backward and optimiser step, as tokens per second, with the peak memory on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from umbel.config import MaskingConfig, RunConfig
+from umbel.data.batches import Batch, collate
+from umbel.data.masking import corrupt
+from umbel.model.backbone import count_parameters
+from umbel.model.hf import new_model
+from umbel.ops.devices import autocast_dtype, resolve_device
+from umbel.train.loop import train_step
+from umbel.train.optim import make_optimizer
+from umbel.train.recipes import load_recipe
+
+
+def made_up_batch(run: RunConfig) -> Batch:
+    rng = np.random.default_rng(0)
+    shape = run.train.micro_batch_windows, run.corpus.window_bp
+    codes = rng.integers(0, 4, shape).astype(np.uint8)
+    nothing = np.zeros(shape[1], bool)
+    return collate([corrupt(row, nothing, MaskingConfig(), 0, 0, i) for i, row in enumerate(codes)])
+
+
+def measure(case: str, device: torch.device, steps: int) -> dict[str, object]:
+    recipe, _, window = case.partition(":")
+    run = load_recipe(recipe)
+    if window:
+        run = replace(run, corpus=replace(run.corpus, window_bp=int(window)))
+        run = replace(run, train=replace(run.train, micro_batch_windows=1, batch_windows=1))
+    model = new_model(run.model, run.corpus.window_bp, 0).to(device)
+    optimizer, batch = make_optimizer(model, run.optim), made_up_batch(run)
+    dtype = autocast_dtype(device, run.train.autocast)
+    seconds = []
+    for step in range(steps + 2):
+        began = time.perf_counter()
+        train_step(model, optimizer, [batch], run, step, device, dtype)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if step >= 2:
+            seconds.append(time.perf_counter() - began)
+    tokens = int(batch.attention_mask.sum())
+    median = statistics.median(seconds)
+    return {
+        "case": case,
+        "parameters": count_parameters(run.model)[0],
+        "window_bp": run.corpus.window_bp,
+        "micro_batch_windows": run.train.micro_batch_windows,
+        "dtype": str(dtype or torch.float32),
+        "seconds_per_step": median,
+        "seconds_min_max": [min(seconds), max(seconds)],
+        "tokens_per_s": tokens / median,
+        "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--commit", default=None, help="where git is not at hand")
+    arguments = parser.parse_args()
+    device = resolve_device(arguments.device)
+    commit = arguments.commit or subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    results = {
+        "commit": commit,
+        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "device": str(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cases": [],
+    }
+    for case in arguments.cases:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            found = measure(case, device, arguments.steps)
+        except torch.OutOfMemoryError as error:
+            found = {"case": case, "failed": str(error).split(".")[0]}
+        print(json.dumps(found), flush=True)
+        results["cases"].append(found)
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+main()

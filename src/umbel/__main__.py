@@ -1,0 +1,5 @@
+"""``python -m umbel``: the same as the ``umbel`` command."""
+
+from umbel.cli import main
+
+main()
