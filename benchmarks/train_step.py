@@ -1,4 +1,6 @@
-"""Time training steps of a recipe on made-up sequence: python benchmarks/train_step.py tiny plantbimoe:8192 -o OUT.json
+"""Time training steps of recipes on made-up sequence.
+
+Use: python benchmarks/train_step.py tiny plantbimoe:8192 -o OUT.json
 
 A case is ``RECIPE`` or ``RECIPE:WINDOW_BP``. Each gives the median over timed steps, after warm-up, of one micro-batch
 forward, backward and optimiser step, as tokens per second, with the peak memory on a GPU.
@@ -78,12 +80,17 @@ def main() -> None:
     parser.add_argument("--commit", default=None, help="where git is not at hand")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    commit = arguments.commit or subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = (
+        arguments.commit
+        or subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
     results = {
         "commit": commit,
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        "machine": torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
         "device": str(device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

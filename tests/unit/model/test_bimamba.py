@@ -37,9 +37,7 @@ def their_mixer(mixer, direction, in_proj, out_proj):
 @pytest.mark.parametrize("fusion", ["add", "multiply", "gate", "concat"])
 def test_agrees_with_transformers_mamba_in_each_direction(fusion, tied):
     mixer = BiMamba(dataclasses.replace(CONFIG, fusion=fusion, tie_projections=tied))
-    back_in, back_out = (
-        (mixer.in_proj, mixer.out_proj) if tied else (mixer.in_proj_backward, mixer.out_proj_backward)
-    )
+    back_in, back_out = (mixer.in_proj, mixer.out_proj) if tied else (mixer.in_proj_backward, mixer.out_proj_backward)
     along = their_mixer(mixer, mixer.along, mixer.in_proj, mixer.out_proj)
     against = their_mixer(mixer, mixer.against, back_in, back_out)
     x = torch.randn(2, 19, 12)

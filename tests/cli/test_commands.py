@@ -1,0 +1,194 @@
+"""Every command on toys, as a user calls it: output, exit codes, and what a wrong input says."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from toys import toy_run, write_toy_project
+from typer.testing import CliRunner
+
+from umbel.cli import app, main
+from umbel.config import to_dict
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plantbimoe-tiny-top1"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "toy.json"
+    path.write_text(json.dumps(to_dict(toy_run())))
+    return str(path)
+
+
+def umbel(monkeypatch, capsys, *words):
+    """Run the command line in this process; give exit code, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_is_quick_because_it_imports_no_torch():
+    code = "import sys; from umbel.cli import main; sys.argv = ['umbel', 'pretrain', '--help']\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'transformers', 'numba', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "continue a run that was" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["bloom"], ["pretrain"], ["embed", "--per"], ["corpus", "build", "--nope"]])
+def test_wrong_usage_exits_with_2(words):
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
+def test_doctor(monkeypatch, capsys):
+    code, out, _ = umbel(monkeypatch, capsys, "doctor", "--json")
+    assert code == 0
+    assert "selective_scan on cpu" in json.loads(out)["backends"]
+    assert "selective_scan on cpu: cpu: numba" in umbel(monkeypatch, capsys, "doctor")[1]
+
+
+def test_the_whole_path(monkeypatch, capsys, recipe, tmp_path):
+    manifest = write_toy_project(tmp_path / "project")
+    corpus, run, out = tmp_path / "corpus", tmp_path / "run", tmp_path / "results"
+    code, text, _ = umbel(monkeypatch, capsys, "corpus", "build", manifest, "-o", corpus, "--recipe", recipe, "-q")
+    assert code == 0
+    assert "train" in text
+    assert "windows dropped for N" in text
+    assert umbel(monkeypatch, capsys, "corpus", "check", corpus)[0] == 0
+    words = ("pretrain", recipe, "--corpus", corpus, "--out", run, "--set", "train.steps=6", "-q")
+    code, text, err = umbel(monkeypatch, capsys, *words)
+    assert (code, err) == (0, "")
+    assert "validation loss" in text
+    code, text, _ = umbel(
+        monkeypatch, capsys, "embed", run, tmp_path / "project" / "toy0.fa", "-o", out / "e.parquet", "-q", "--json"
+    )
+    assert code == 0
+    assert json.loads(text)["rows"] == pq.read_table(out / "e.parquet").num_rows
+    few = ("--set", "n_draws=100", "--set", "probe_n_per_class=20", "--set", "max_k=2")
+    code, text, _ = umbel(monkeypatch, capsys, "evaluate", run, "--corpus", corpus, "-o", out, "-q", *few)
+    assert code == 0
+    assert "random weights" in text
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_import_and_export(monkeypatch, capsys, tmp_path):
+    code, text, _ = umbel(monkeypatch, capsys, "import", GOLDEN, "-o", tmp_path / "ours", "--json")
+    assert code == 0
+    assert json.loads(text)["parameters"] > json.loads(text)["active_parameters"]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in (tmp_path / "ours").iterdir()}
+    assert umbel(monkeypatch, capsys, "export", tmp_path / "ours", "-o", tmp_path / "theirs")[0] == 0
+    assert (tmp_path / "theirs" / "config.json").exists()
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    code, _, err = umbel(monkeypatch, capsys, "import", tmp_path, "-o", tmp_path / "x")
+    assert code == 1
+    assert "model_type is 'bert', must be 'plantbimoe'" in err
+    assert not (tmp_path / "x").exists()
+
+
+def break_fasta(text):
+    def change(folder):
+        (folder / "toy0.fa").write_text(text)
+
+    return change
+
+
+def truncate_gzip(folder):
+    path = folder / "toy0.fa"
+    path.write_bytes(gzip.compress(path.read_bytes())[:-400])
+
+
+def rename_contig_in_manifest(folder):
+    path = folder / "manifest.toml"
+    path.write_text(path.read_text().replace('"lcl.3-b"', '"chr99"'))
+
+
+def rename_contigs_in_gff3(folder):
+    path = folder / "toy0.gff3"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], *("Chr" + row for row in rows[1:])]) + "\n")
+
+
+BAD = {
+    "empty FASTA": (break_fasta(""), ["toy0.fa", "empty"]),
+    "record with no sequence": (break_fasta(">a\n>b\nACGT\n"), ["toy0.fa, line 1", "sequence"]),
+    "duplicate contig names": (break_fasta(">a\nACGT\n>a x\nACGT\n"), ["toy0.fa, line 3", "line 1", "'a'"]),
+    "protein letters": (break_fasta(">a\nACGT\nMKLV\n"), ["toy0.fa, line 3", "L"]),
+    "truncated gzip": (truncate_gzip, ["toy0.fa", "gzip"]),
+    "contig that is not there": (rename_contig_in_manifest, ["manifest.toml", "chr99", "toy0.fa", "lcl.3-b"]),
+    "GFF3 of another assembly": (rename_contigs_in_gff3, ["toy0.gff3", "Chr"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_message_and_leaves_what_was_there(name, monkeypatch, capsys, recipe, tmp_path):
+    manifest = write_toy_project(tmp_path)
+    build = ("corpus", "build", manifest, "--recipe", recipe, "-q", "-o")
+    assert umbel(monkeypatch, capsys, *build, tmp_path / "earlier")[0] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "earlier").rglob("*") if p.is_file()}
+    change, parts = BAD[name]
+    change(tmp_path)
+    code, out, err = umbel(monkeypatch, capsys, *build, tmp_path / "new")
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+    for part in parts:
+        assert part in err, err
+    assert not (tmp_path / "new").exists()
+    assert {p: p.read_bytes() for p in (tmp_path / "earlier").rglob("*") if p.is_file()} == before
+
+
+def test_other_refusals_name_the_key(monkeypatch, capsys, recipe, toy_corpus, tmp_path):
+    run = ("pretrain", recipe, "--corpus", toy_corpus.path, "--out", tmp_path / "run")
+    for words, text in (
+        (("--set", "optim.speed=3"), "no such setting. Write section.name=value; here one of: beta1"),
+        (("--set", "optim.lr=fast"), "optim.lr"),
+        (("--set", "model.pattern=Xe"), "pattern has Xe"),
+        (("--device", "abacus"), "no such device"),
+    ):
+        code, _, err = umbel(monkeypatch, capsys, *run, *words)
+        assert (code, text in err) == (1, True), err
+    code, _, err = umbel(monkeypatch, capsys, "pretrain", "giant", "--corpus", toy_corpus.path, "-o", tmp_path / "run")
+    assert (code, "giant: no such recipe" in err) == (1, True)
+    code, _, err = umbel(monkeypatch, capsys, "pretrain", recipe, "--corpus", tmp_path, "-o", tmp_path / "run")
+    assert (code, "no corpus here" in err) == (1, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_exits_with_130_and_the_same_command_goes_on(recipe, toy_corpus, tmp_path):
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "umbel",
+        "pretrain",
+        recipe,
+        "--corpus",
+        str(toy_corpus.path),
+        "--out",
+        str(folder),
+    ]
+    command += ["--threads", "1", "--set", "train.steps=4000", "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = folder / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 500):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues from here" in err
+    states = sorted((folder / "state").glob("*.pt"))
+    assert int(states[-1].stem.split("-")[1]) == len([x for x in metrics.read_text().splitlines() if '"train"' in x])

@@ -1,0 +1,110 @@
+"""A run that was killed and continued is the run that never stopped, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+from toys import toy_run
+
+from umbel.config import to_dict
+from umbel.train.pretrain import pretrain
+from umbel.train.state import read_metrics
+
+TIMES = ("tokens_per_s", "seconds")
+
+
+def told(folder):
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in read_metrics(folder / "metrics.jsonl")]
+
+
+def same_weights(a, b):
+    return (a / "checkpoint" / "model.safetensors").read_bytes() == (
+        b / "checkpoint" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
+    """Killed three times at moments drawn by chance, restarted each time with the same command."""
+    recipe = tmp_path / "toy.json"
+    recipe.write_text(json.dumps(to_dict(toy_run())))
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "umbel", "pretrain", str(recipe), "--corpus", str(toy_corpus.path)]
+    command += ["--out", str(folder), "--threads", "1", "--quiet"]
+    rng, kills = random.Random(1), 0
+    for target in (rng.randint(1, 4), rng.randint(6, 9), 11):
+        process = subprocess.Popen(command)
+        while process.poll() is None and len(told_so_far(folder)) < target:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    subprocess.run(command, check=True)
+    assert told(folder) == told(toy_training)
+    assert same_weights(folder, toy_training)
+
+
+def told_so_far(folder):
+    path = folder / "metrics.jsonl"
+    return [line for line in path.read_text().splitlines() if '"train"' in line] if path.exists() else []
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 7])
+def test_an_exception_at_a_step_changes_nothing(stop_after, toy_corpus, toy_training, tmp_path, monkeypatch):
+    from umbel.train import loop
+
+    whole = loop.train_step
+
+    def failing(*args):
+        if args[4] == stop_after:
+            raise MemoryError
+        return whole(*args)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(MemoryError):
+        pretrain(toy_run(), toy_corpus.path, tmp_path / "run")
+    monkeypatch.undo()
+    pretrain(toy_run(), toy_corpus.path, tmp_path / "run")
+    assert told(tmp_path / "run") == told(toy_training)
+    assert same_weights(tmp_path / "run", toy_training)
+
+
+def test_a_damaged_state_is_named_and_the_one_before_it_used(toy_corpus, toy_training, tmp_path, capsys):
+    from umbel.progress import Reporter
+    from umbel.train import loop
+
+    run = toy_run()
+    folder = tmp_path / "run"
+    whole = loop.train_step
+
+    def failing(*args):
+        if args[4] == 11:
+            raise MemoryError
+        return whole(*args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(loop, "train_step", failing)
+        pretrain(run, toy_corpus.path, folder)
+    newest = sorted((folder / "state").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    pretrain(run, toy_corpus.path, folder, reporter=Reporter(stream=sys.stderr))
+    error = capsys.readouterr().err
+    assert f"{newest.name} is damaged" in error
+    assert "continuing after step 5" in error
+    assert same_weights(folder, toy_training)
+
+
+def test_the_weights_did_move(toy_training):
+    from umbel.model.hf import new_model
+
+    before = new_model(toy_run().model, 256, 0).state_dict()
+    after = load_file(toy_training / "checkpoint" / "model.safetensors")
+    moved = [key for key in after if not (before[key] == after[key]).all()]
+    assert len(moved) == len(after)

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from umbel.errors import BackendError
+from umbel.genome.sequence import revcomp
+from umbel.predict.predictor import Predictor, load
+
+
+@pytest.fixture(scope="module")
+def predictor(toy_training):
+    return load(toy_training, device="cpu")
+
+
+def sequences(seed=0, lengths=(30, 7, 100)):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 5, n).astype(np.uint8) for n in lengths]
+
+
+def test_facts(predictor, toy_training):
+    assert (predictor.window_bp, predictor.n_experts, predictor.moe_layers) == (256, 3, (1,))
+    assert len(predictor.weights_hash) == 64
+    assert predictor.n_parameters > predictor.n_active_parameters
+
+
+def test_embedding_by_hand(predictor):
+    codes = np.array([0, 1, 4, 3], np.uint8)
+    with torch.no_grad():
+        hidden = predictor._model.backbone(torch.tensor([[0, 7, 8, 11, 10, 1]])).hidden[0].numpy()
+    np.testing.assert_allclose(predictor.embed([codes], "forward")[0], hidden[[1, 2, 4]].mean(0), atol=1e-6)
+
+
+def test_strands(predictor):
+    codes = sequences()
+    turned = [revcomp(sequence) for sequence in codes]
+    np.testing.assert_allclose(predictor.embed(codes, "revcomp"), predictor.embed(turned, "forward"), atol=1e-6)
+    both = predictor.embed(codes, "both")
+    np.testing.assert_allclose(both, predictor.embed(turned, "both"), atol=1e-6)
+    mean = (predictor.embed(codes, "forward") + predictor.embed(codes, "revcomp")) / 2
+    np.testing.assert_allclose(both, mean, atol=1e-6)
+    assert np.abs(both - predictor.embed(codes, "forward")).max() > 1e-4
+
+
+def test_masked_log_probs_by_hand(predictor):
+    codes = np.array([0, 1, 2, 3], np.uint8)
+    hidden = np.array([False, True, False, True])
+    with torch.no_grad():
+        logits = predictor._model(torch.tensor([[0, 7, 3, 9, 3, 1]])).logits[0, [2, 4], 7:11]
+    got = predictor.masked_log_probs([codes], [hidden])[0]
+    np.testing.assert_allclose(got, logits.log_softmax(-1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.exp(got).sum(1), 1, atol=1e-6)
+
+
+def test_the_hidden_base_cannot_be_seen(predictor):
+    codes = sequences()[0]
+    hidden = np.zeros(30, bool)
+    hidden[[4, 20]] = True
+    other = codes.copy()
+    other[hidden] = (codes[hidden] + 1) % 4
+    a, b = (predictor.masked_log_probs([c], [hidden])[0] for c in (codes, other))
+    assert (a == b).all()
+
+
+def test_nothing_hidden_gives_no_rows(predictor):
+    assert predictor.masked_log_probs([np.zeros(5, np.uint8)], [np.zeros(5, bool)])[0].shape == (0, 4)
+
+
+def test_routes_are_those_of_the_routing(predictor):
+    codes = sequences()
+    for sequence, route in zip(codes, predictor.routes(codes), strict=True):
+        ids = torch.tensor(np.concatenate([[0], sequence + 7, [1]])[None].astype(np.int64))
+        with torch.no_grad():
+            wanted = predictor._model.backbone(ids).routings[0].experts[0, 1:-1]
+        assert route.shape == (1, len(sequence), 1)
+        assert (route[0] == wanted.numpy()).all()
+
+
+def test_random_weights_are_another_network_of_the_same_shape(predictor):
+    random = predictor.with_random_weights(3)
+    assert random.weights_hash == "random-3"
+    assert random.n_parameters == predictor.n_parameters
+    codes = sequences()
+    assert np.abs(random.embed(codes) - predictor.embed(codes)).max() > 1e-3
+    np.testing.assert_array_equal(random.embed(codes), predictor.with_random_weights(3).embed(codes))
+
+
+def test_refusals(predictor, toy_training):
+    with pytest.raises(ValueError, match="sequence 1 has no A, C, G or T"):
+        predictor.embed([np.zeros(3, np.uint8), np.full(3, 4, np.uint8)])
+    with pytest.raises(ValueError, match="strand is 'sideways': use forward, revcomp or both"):
+        predictor.embed([np.zeros(3, np.uint8)], "sideways")
+    with pytest.raises(BackendError, match="no such device"):
+        Predictor.load(toy_training, device="abacus")

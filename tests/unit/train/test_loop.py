@@ -1,0 +1,109 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_run
+
+from umbel.data.batches import TrainingBatches
+from umbel.errors import RunError
+from umbel.model.hf import new_model
+from umbel.train.loop import train_step, validate
+from umbel.train.optim import make_optimizer
+from umbel.train.pretrain import validation_batches
+
+CPU = torch.device("cpu")
+
+
+def one_step(corpus, run, micro):
+    model = new_model(run.model, 256, 0)
+    optimizer = make_optimizer(model, run.optim)
+    batches = TrainingBatches(corpus, run.masking, 4, 0).micro_batches(0, micro)
+    metrics = train_step(model, optimizer, batches, run, 0, CPU, None)
+    return metrics, model
+
+
+def test_loss_and_step_do_not_depend_on_micro_batches(toy_corpus):
+    run = toy_run(balance_coef=0.0, z_coef=0.0)
+    results = [one_step(toy_corpus, run, micro) for micro in (4, 2, 1)]
+    for metrics, _ in results[1:]:
+        assert metrics["loss"] == pytest.approx(results[0][0]["loss"], rel=1e-6)
+        assert metrics["grad_norm"] == pytest.approx(results[0][0]["grad_norm"], rel=1e-4)
+        assert metrics["accuracy"] == results[0][0]["accuracy"]
+
+
+def test_loss_by_hand_weights_soft_masked_bases_and_counts_only_the_masked(toy_corpus):
+    run = toy_run()
+    model = new_model(run.model, 256, 0)
+    batches = TrainingBatches(toy_corpus, run.masking, 4, 0).micro_batches(0, 2)
+    total, weight, right, asked = 0.0, 0.0, 0, 0
+    with torch.no_grad():
+        for batch in batches:
+            logs = model(torch.tensor(batch.input_ids)).logits.log_softmax(-1).numpy()
+            for b, t in np.argwhere(batch.labels >= 0):
+                w = batch.weights[b, t]
+                assert w in (np.float32(0.1), 1.0)
+                total -= w * logs[b, t, batch.labels[b, t]]
+                weight += w
+                right += int(logs[b, t].argmax() == batch.labels[b, t])
+                asked += 1
+    metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, None)
+    assert metrics["loss"] == pytest.approx(total / weight, rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx(right / asked)
+
+
+def test_auxiliary_losses_move_the_router_and_are_not_in_the_reported_loss(toy_corpus):
+    plain, model_a = one_step(toy_corpus, toy_run(balance_coef=0.0, z_coef=0.0), 4)
+    helped, model_b = one_step(toy_corpus, toy_run(balance_coef=1.0, z_coef=1.0), 4)
+    assert plain["loss"] == helped["loss"]
+    routers = [dict(m.named_parameters())["backbone.layers.1.ffn.router.weight"] for m in (model_a, model_b)]
+    assert not torch.equal(*routers)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy_corpus):
+    run = toy_run()
+    model = new_model(run.model, 256, 0)
+    with torch.no_grad():
+        model.backbone.norm.weight.fill_(float("nan"))
+    before = model.backbone.layers[0].mixer.out_proj.weight.detach().clone()
+    batches = TrainingBatches(toy_corpus, run.masking, 4, 0).micro_batches(0, 4)
+    with pytest.raises(RunError, match=r"step 3: the loss is nan .* Lower optim.lr or raise optim.warmup_steps"):
+        train_step(model, make_optimizer(model, run.optim), batches, run, 3, CPU, None)
+    assert torch.equal(model.backbone.layers[0].mixer.out_proj.weight, before)
+
+
+def test_validation_by_hand(toy_corpus):
+    run = toy_run()
+    model = new_model(run.model, 256, 0).eval()
+    batches = validation_batches(toy_corpus, run)
+    losses, right, routed = [], 0, np.zeros(3, int)
+    with torch.no_grad():
+        for batch in batches:
+            output = model(torch.tensor(batch.input_ids))
+            logs = output.logits.log_softmax(-1).numpy()
+            for b, t in np.argwhere(batch.labels >= 0):
+                assert batch.input_ids[b, t] == 3
+                losses.append(-logs[b, t, batch.labels[b, t]])
+                right += int(logs[b, t].argmax() == batch.labels[b, t])
+            chosen = output.routings[0].experts.numpy()
+            routed += np.bincount(chosen[chosen >= 0], minlength=3)
+    measured = validate(model, batches, CPU, None)
+    assert measured["loss"] == pytest.approx(float(np.mean(losses)), rel=1e-6)
+    assert measured["accuracy"] == pytest.approx(right / len(losses))
+    assert measured["experts"][0]["load"] == pytest.approx((routed / routed.sum()).tolist())
+
+
+def test_no_validation_contig_gives_no_numbers():
+    model = new_model(toy_run().model, 256, 0)
+    assert validate(model, [], CPU, None) == {}
+
+
+def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
+    run = replace(toy_run(autocast="bf16"))
+    model = new_model(run.model, 256, 0)
+    batches = TrainingBatches(toy_corpus, run.masking, 2, 0).micro_batches(0, 2)
+    with pytest.MonkeyPatch.context():
+        torch.use_deterministic_algorithms(False)
+        metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, torch.bfloat16)
+    wide = train_step(new_model(run.model, 256, 0), make_optimizer(model, run.optim), batches, run, 0, CPU, None)
+    assert metrics["loss"] == pytest.approx(wide["loss"], rel=2e-2)
