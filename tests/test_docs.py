@@ -1,14 +1,19 @@
 """The documents are true: the tree is the disk, the commands exist, the links lead somewhere."""
 
+import inspect
+import json
 import re
 import shlex
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer.main
+from toys import toy_run
+from typer.testing import CliRunner
 
 from umbel.cli import app
+from umbel.config import to_dict
+from umbel.ops import grouped_mlp
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,14 +36,24 @@ def test_the_tree_in_the_readme_is_the_disk():
     assert listed == on_disk
 
 
-def test_the_six_hops_are_real():
+def test_the_six_hops_are_those_of_a_run(toy_corpus, tmp_path, monkeypatch):
+    """The call stack at the kernel, during a real command, passes the named files in the named order."""
     hops = re.search(r"in six hops\n\n(.*?)\n\n", README, re.S).group(1)
-    paths = [ROOT / "src/umbel" / hop for hop in re.findall(r"`([a-z_]+/[a-z_/.]+)`", hops)]
-    assert len(paths) == 6
-    for here, there in pairwise(paths):
-        module = ".".join(there.relative_to(ROOT / "src").with_suffix("").parts)
-        text = here.read_text()
-        assert module in text, f"{here.name} does not import {module}"
+    named = re.findall(r"`([a-z_]+/[a-z_/.]+)`", hops)
+    assert len(named) == 6
+    stacks, real = [], grouped_mlp.reference.apply
+
+    def looking(*args):
+        stacks.append([frame.filename for frame in reversed(inspect.stack())])
+        return real(*args)
+
+    monkeypatch.setattr(grouped_mlp.reference, "apply", looking)
+    recipe = tmp_path / "toy.json"
+    recipe.write_text(json.dumps(to_dict(toy_run(steps=1))))
+    words = ["pretrain", str(recipe), "--corpus", str(toy_corpus.path), "--out", str(tmp_path / "run"), "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    passed = [hop for path in stacks[0] for hop in named if f"/umbel/{hop}" in path]
+    assert list(dict.fromkeys(passed)) == named
 
 
 def commands():
@@ -53,7 +68,7 @@ def commands():
 @pytest.mark.parametrize("words", list(commands()))
 def test_every_command_in_the_documents_parses(words):
     command = typer.main.get_command(app)
-    context = command.make_context("umbel", [])
+    context = command.make_context("umbel", [], resilient_parsing=True)
     while hasattr(command, "commands"):
         name, command, words = command.resolve_command(context, list(words))
         context = command.make_context(name, list(words), parent=context, resilient_parsing=True)

@@ -34,6 +34,7 @@ def main() -> None:
     except UmbelError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command continues from here\n")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:
+            sys.stderr.write("interrupted; the same command continues from here\n")
+        raise

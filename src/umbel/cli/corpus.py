@@ -32,8 +32,8 @@ def build(
     lines = [f"corpus {corpus.path} ({corpus.hash[:12]}), windows of {run.corpus.window_bp:,} bp"]
     for role, tally in corpus.facts["totals"].items():
         lines.append(
-            f"  {role:5} {tally['n_bases']:>13,} bases in {tally['n_contigs']:,} contigs, {tally['n_windows']:,} windows"
-            f" ({tally['n_windows_dropped_for_n']:,} windows dropped for N)"
+            f"  {role:5} {tally['n_bases']:>12,} bases in {tally['n_contigs']:,} contigs: "
+            f"{tally['n_windows']:,} windows kept, {tally['n_windows_dropped_for_n']:,} windows dropped for N"
         )
     finish(corpus.facts, lines, json)
 

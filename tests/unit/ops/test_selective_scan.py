@@ -1,6 +1,8 @@
 """Every backend of the scan against its definition, and the definition against closed forms."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -114,3 +116,13 @@ def test_a_backend_that_cannot_run_is_refused_by_name():
         selective_scan(*inputs((1, 3, 2, 2)), backend="cpu")
     assert choose_backend(torch.device("cpu")) == "cpu"
     assert choose_backend(torch.device("cuda")) == "chunked"
+
+
+def test_numba_leaves_the_number_of_torch_threads_alone():
+    """In a fresh process: starting numba's threads would otherwise set torch's to all cores."""
+    code = "import torch; torch.set_num_threads(1)\n"
+    code += "from umbel.ops.selective_scan import selective_scan as scan\n"
+    code += "x = torch.ones(1, 4, 2); n = torch.ones(1, 4, 3)\n"
+    code += "scan(x, x, -torch.ones(2, 3), n, n, torch.ones(2)); print(torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

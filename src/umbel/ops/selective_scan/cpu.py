@@ -24,7 +24,14 @@ def _kernels() -> ModuleType:
 
 
 def _use_torch_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    """Give numba as many threads as torch has, and torch as many as it had.
+
+    When numba starts its OpenMP threads it sets the process's number of them, and torch's with it.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 class _Scan(torch.autograd.Function):
