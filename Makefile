@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 
 .PHONY: help setup demo test test-all check format clean
 
@@ -19,12 +20,12 @@ $(VENV)/.python:
 
 # torch goes first and alone, so that nothing else chooses its version.
 $(VENV)/.umbel: $(VENV)/.python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train]"
+	$(PIP) torch
+	$(PIP) -e ".[train]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.umbel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	@touch $@
 
 setup: $(VENV)/.dev

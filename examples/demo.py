@@ -17,7 +17,7 @@ CORPUS, RUN, RESULTS = OUT / "corpus", OUT / "run", OUT / "results"
 STEPS = [
     ["corpus", "build", HERE / "data" / "manifest.toml", "-o", CORPUS, "--recipe", "tiny"],
     ["pretrain", "tiny", "--corpus", CORPUS, "--out", RUN],
-    ["evaluate", RUN, "--corpus", CORPUS, "-o", RESULTS, "--set", "probe_n_per_class=300"],
+    ["evaluate", RUN, "--corpus", CORPUS, "-o", RESULTS, "--set", "n_windows=400", "--set", "probe_n_per_class=200"],
     [
         "embed",
         RUN,
