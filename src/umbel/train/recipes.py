@@ -96,10 +96,10 @@ def tiny() -> RunConfig:
         corpus=CorpusConfig(window_bp=512, overlap_bp=64),
         optim=OptimConfig(lr=5e-3, warmup_steps=40, beta1=0.9, beta2=0.98, final_lr_frac=0.02),
         train=TrainConfig(
-            steps=300,
+            steps=240,
             batch_windows=8,
             micro_batch_windows=8,
-            eval_every_steps=50,
+            eval_every_steps=40,
             eval_windows=64,
             save_every_steps=50,
             balance_coef=0.01,
