@@ -18,8 +18,12 @@ _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space, or write elsewhere with -o",
     errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere with -o",
     errno.EACCES: "permission denied: choose a folder you may write to with -o",
+    errno.EFBIG: "the file is larger than this system allows (ulimit -f): raise the limit, or write elsewhere with -o",
     errno.EROFS: "the file system is read-only: write elsewhere with -o",
 }
+
+
+_PROBE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -32,6 +36,25 @@ def writing(path: str | Path) -> Iterator[None]:
             raise OutputError(
                 f"{path}: could not be written, {_REMEDIES[error.errno]}. Earlier output is untouched."
             ) from error
+        raise
+
+
+@contextmanager
+def _asking_the_disk(temporary: Path) -> Iterator[None]:
+    """Where a writer fails without saying why, see whether the disk still takes bytes; raise its answer if not.
+
+    torch and safetensors report a full disk as errors of their own, from which the cause cannot be read.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception:
+        probe = temporary.with_name(f"{temporary.name}.probe")
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
         raise
 
 
@@ -61,7 +84,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     with writing(target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
+            with _asking_the_disk(temporary):
+                yield temporary
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, target)
@@ -78,7 +102,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            yield temporary
+            with _asking_the_disk(temporary):
+                yield temporary
             if target.exists():
                 retired = target.with_name(f".{target.name}.{os.getpid()}.old")
                 os.replace(target, retired)

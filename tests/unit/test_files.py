@@ -34,6 +34,21 @@ def test_what_the_disk_refuses_is_named_with_the_remedy(code, text, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_writer_that_hides_the_cause_is_asked_for_it(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    def refuse(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="the disk is full"), whole_file(tmp_path / "a.bin"):
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+        raise RuntimeError("unexpected pos 2546560 vs 2546452")
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="a real bug"), whole_file(tmp_path / "a.bin"):
+        raise RuntimeError("a real bug")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_system_errors_pass_through(tmp_path):
     with pytest.raises(InterruptedError), whole_file(tmp_path / "a.txt"):
         raise InterruptedError

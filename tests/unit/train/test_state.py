@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +50,42 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
     path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
     with pytest.raises(RunError, match=r"metrics.jsonl, line 2: not JSON"):
         read_metrics(path)
+
+
+CHILD = """
+import resource, signal, sys, torch
+from pathlib import Path
+from toys import toy_run
+from umbel.data.tokenizers import nucleotide_tokenizer
+from umbel.errors import OutputError
+from umbel.model.checkpoint import save_checkpoint
+from umbel.model.hf import new_model
+from umbel.train.state import save_state
+
+folder, model = Path(sys.argv[1]), new_model(toy_run().model, 256, 0)
+save_state(folder / "state", 5, {"x": 1}, keep=1)
+save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(256))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for save in (
+    lambda: save_state(folder / "state", 10, {"x": torch.zeros(100_000)}, keep=1),
+    lambda: save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(256)),
+):
+    try:
+        save()
+    except OutputError as error:
+        print(error)
+"""
+
+
+def test_a_disk_that_really_refuses_is_told_though_torch_and_safetensors_hide_it(tmp_path):
+    """A limit on file size stands for the full disk: both writers fail midway, with errors of their own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 2, done.stderr
+    assert all("is larger than this system allows" in line and "Earlier output is untouched" in line for line in lines)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000000005.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "state"]
+    assert (tmp_path / "checkpoint" / "model.safetensors").stat().st_size > 20_000
