@@ -84,6 +84,15 @@ def test_links_lead_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
+def test_the_python_of_the_readme_runs(toy_training):
+    code = re.search(r"```python\n(.*?)```", README, re.S).group(1)
+    names: dict = {}
+    exec(code.replace("demo/run", str(toy_training)), names)
+    assert names["vectors"].shape == (2, 16)
+    assert type(names["backbone"]).__name__ == "UmbelModel"
+    assert names["tokenizer"]("ACG").input_ids == [0, 7, 8, 9, 1]
+
+
 def test_the_demo_runs_the_commands_of_the_readme():
     demo = (ROOT / "examples" / "demo.py").read_text()
     quick = re.search(r"which are also the quick start:\n\n```bash\n(.*?)```", README, re.S).group(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from umbel.data.tokenizers import BASE_ID, MASK_ID, PAD_ID, codes_to_ids
-from umbel.genome.sequence import Codes, Mask, revcomp
+from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Output, count_parameters
 from umbel.model.checkpoint import load_checkpoint, weights_hash
 from umbel.model.heads import mean_over_bases
@@ -122,13 +122,13 @@ class Predictor:
         self._run(ids, use)
         return results
 
-    def embed(self, codes: Sequence[Codes], strand: Strand = "both") -> np.ndarray:
+    def embed(self, sequences: Sequence[Codes] | Sequence[str], strand: Strand = "both") -> np.ndarray:
         """Average the last hidden state over the real bases (A, C, G, T) of each sequence.
 
         Parameters
         ----------
-        codes
-            Sequences, ``(L_i,)`` each, every one with at least one real base.
+        sequences
+            Base codes, ``(L_i,)`` each, or letters; every one with at least one real base.
         strand
             ``forward`` as given, ``revcomp`` as its reverse complement, ``both`` the mean of the two: the
             embedding of a sequence and of its reverse complement are then equal.
@@ -140,10 +140,11 @@ class Predictor:
         Raises
         ------
         ValueError
-            If a sequence has no real base, or the strand is none of the three.
+            If a sequence has no real base or a letter that is no nucleotide, or the strand is none of the three.
         """
         if strand not in ("forward", "revcomp", "both"):
             raise ValueError(f"strand is {strand!r}: use forward, revcomp or both")
+        codes = [encode(s.encode())[0] if isinstance(s, str) else s for s in sequences]
         empty = [i for i, sequence in enumerate(codes) if not (sequence < 4).any()]
         if empty:
             raise ValueError(f"sequence {empty[0]} has no A, C, G or T: there is nothing to average")

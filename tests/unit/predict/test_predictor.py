@@ -30,6 +30,15 @@ def test_embedding_by_hand(predictor):
     np.testing.assert_allclose(predictor.embed([codes], "forward")[0], hidden[[1, 2, 4]].mean(0), atol=1e-6)
 
 
+def test_letters_and_codes_are_the_same(predictor):
+    letters = predictor.embed(["ACGTNacgt"], "forward")
+    np.testing.assert_array_equal(
+        letters, predictor.embed([np.array([0, 1, 2, 3, 4, 0, 1, 2, 3], np.uint8)], "forward")
+    )
+    with pytest.raises(ValueError, match="E"):
+        predictor.embed(["ACGE"])
+
+
 def test_strands(predictor):
     codes = sequences()
     turned = [revcomp(sequence) for sequence in codes]
