@@ -98,6 +98,14 @@ def test_import_and_export(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_missing_extra_is_named_with_the_remedy(monkeypatch, capsys, tmp_path):
+    from umbel.cli import options
+
+    monkeypatch.setattr(options, "find_spec", lambda name: None if name == "sklearn" else object())
+    code, _, err = umbel(monkeypatch, capsys, "evaluate", tmp_path, "--corpus", tmp_path, "-o", tmp_path / "x")
+    assert (code, err) == (1, "error: umbel evaluate needs sklearn: pip install 'umbel[train]'\n")
+
+
 def break_fasta(text):
     def change(folder):
         (folder / "toy0.fa").write_text(text)

