@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -95,11 +93,3 @@ class Reporter:
 def reporter_or_silent(reporter: Reporter | None) -> Reporter:
     """Turn the ``None`` that callers may pass into a reporter that says nothing."""
     return Reporter(quiet=True) if reporter is None else reporter
-
-
-@contextmanager
-def timed(record: dict[str, Any], name: str) -> Iterator[None]:
-    """Store the wall seconds of a block in ``record[name]``."""
-    started = time.monotonic()
-    yield
-    record[name] = round(time.monotonic() - started, 2)

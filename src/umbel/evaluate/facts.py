@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from umbel.model.checkpoint import checkpoint_folder
+
 if TYPE_CHECKING:
     from umbel.data.store import Corpus
 
@@ -16,15 +18,14 @@ if TYPE_CHECKING:
 def find_run(checkpoint: Path) -> tuple[Path, Path | None]:
     """Tell the checkpoint folder and the run folder (None: it has none) from either of the two.
 
-    Examples
-    --------
-    >>> find_run(Path("no/such/folder"))
-    (PosixPath('no/such/folder'), None)
+    Raises
+    ------
+    CheckpointError
+        If there is no checkpoint, or the run has not reached one yet.
     """
-    if (checkpoint / "checkpoint").is_dir():
-        return checkpoint / "checkpoint", checkpoint
-    is_run = checkpoint.name == "checkpoint" and (checkpoint.parent / "run.json").is_file()
-    return checkpoint, checkpoint.parent if is_run else None
+    folder = checkpoint_folder(checkpoint)
+    is_run = folder != checkpoint or (folder.name == "checkpoint" and (folder.parent / "run.json").is_file())
+    return folder, folder.parent if is_run else None
 
 
 def model_facts(predictor: Any, name: str) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def test_settings_from_texts() -> None:
 
 def test_run_folder_is_found_from_either_end(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint" / "config.json").write_text("{}")
     assert find_run(tmp_path / "run") == (tmp_path / "run" / "checkpoint", tmp_path / "run")
     assert find_run(tmp_path / "run" / "checkpoint") == (tmp_path / "run" / "checkpoint", None)
     (tmp_path / "run" / "run.json").write_text("{}")

@@ -114,8 +114,9 @@ def test_half_precision_is_computed_in_float32():
 def test_a_backend_that_cannot_run_is_refused_by_name():
     with pytest.raises(BackendError, match=r"backend 'cpu' takes float32 tensors on a CPU, and got torch.float64"):
         selective_scan(*inputs((1, 3, 2, 2)), backend="cpu")
-    assert choose_backend(torch.device("cpu")) == "cpu"
-    assert choose_backend(torch.device("cuda")) == "chunked"
+    assert choose_backend(torch.device("cpu"), torch.float32) == "cpu"
+    assert choose_backend(torch.device("cpu"), torch.float64) == "chunked"
+    assert choose_backend(torch.device("cuda"), torch.float32) == "chunked"
 
 
 def test_numba_leaves_the_number_of_torch_threads_alone():

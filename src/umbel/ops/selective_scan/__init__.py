@@ -13,9 +13,9 @@ from umbel.ops.selective_scan import chunked, cpu, reference
 Backend = Literal["auto", "reference", "chunked", "cpu"]
 
 
-def choose_backend(device: torch.device) -> Backend:
-    """Name the backend that ``auto`` takes for inputs on ``device``."""
-    return "cpu" if device.type == "cpu" else "chunked"
+def choose_backend(device: torch.device, dtype: torch.dtype) -> Backend:
+    """Name the backend that ``auto`` takes: ``cpu`` for float32 on a CPU, ``chunked`` for the rest."""
+    return "cpu" if device.type == "cpu" and dtype == torch.float32 else "chunked"
 
 
 def selective_scan(
@@ -78,11 +78,11 @@ def selective_scan(
     dtype = u.dtype
     if dtype in (torch.float16, torch.bfloat16):
         u, dt, A, B, C, D = (x.float() for x in (u, dt, A, B, C, D))
-    fits_cpu = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (u, dt, A, B, C, D))
+    choices = {choose_backend(x.device, x.dtype) for x in (u, dt, A, B, C, D)}
     if backend == "auto":
-        backend = "cpu" if fits_cpu else "chunked"
+        backend = "cpu" if choices == {"cpu"} else "chunked"
     if backend == "cpu":
-        if not fits_cpu:
+        if choices != {"cpu"}:
             raise BackendError(
                 f"selective_scan: backend 'cpu' takes float32 tensors on a CPU, and got {u.dtype} on {u.device}. "
                 "Use backend='auto' or 'chunked'."
