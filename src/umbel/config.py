@@ -205,8 +205,14 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "settings") ->
         raise ConfigError(f"{where}: " + "; ".join(lines)) from error
 
 
-def _read_value(text: str) -> Any:
-    """Read the right side of ``--set``: JSON where it is JSON, else the text itself."""
+def read_value(text: str) -> Any:
+    """Read the right side of ``--set``: JSON where it is JSON, else the text itself.
+
+    Examples
+    --------
+    >>> read_value("1e-3"), read_value("false"), read_value("Md Me")
+    (0.001, False, 'Md Me')
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -236,7 +242,7 @@ def apply_settings(config: RunConfig, settings: Iterable[str]) -> RunConfig:
         if not equals or not isinstance(place, dict) or name not in place:
             known = ", ".join(sorted(place)) if isinstance(place, dict) else ", ".join(sorted(values))
             raise ConfigError(f"--set {setting}: no such setting. Write section.name=value; here one of: {known}")
-        place[name] = _read_value(text)
+        place[name] = read_value(text)
     return from_dict(RunConfig, values, "--set")
 
 

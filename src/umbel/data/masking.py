@@ -105,3 +105,19 @@ def hidden_positions(codes: np.ndarray, seed: int, window_id: int, mask_frac: fl
     """
     chance = stream(seed, _EVALUATE, 0, window_id).random(len(codes), dtype=np.float32)
     return (codes < N_CODE) & (chance < mask_frac)
+
+
+def hide(codes: np.ndarray, hidden: np.ndarray) -> Example:
+    """Make an evaluation example: every hidden base is shown as ``[MASK]`` and is a label of weight 1.
+
+    Examples
+    --------
+    >>> example = hide(np.array([0, 3]), np.array([False, True]))
+    >>> example.input_ids.tolist(), example.labels.tolist()
+    ([0, 7, 3, 1], [-100, -100, 10, -100])
+    """
+    input_ids = codes_to_ids(codes)
+    labels = np.full_like(input_ids, IGNORED)
+    labels[1:-1][hidden] = input_ids[1:-1][hidden]
+    input_ids[1:-1][hidden] = MASK_ID
+    return Example(input_ids, labels, np.ones(len(input_ids), np.float32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from umbel.config import Natural, from_dict
+from umbel.config import Natural, from_dict, read_value
 from umbel.data.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.experts import Router, record_experts
@@ -93,10 +92,7 @@ def read_settings(texts: Iterable[str]) -> EvaluationSettings:
         if not equals or name not in EvaluationSettings.__dataclass_fields__:
             known = ", ".join(EvaluationSettings.__dataclass_fields__)
             raise ConfigError(f"--set {text}: no such setting. Write name=value; here one of: {known}")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError:
-            values[name] = value
+        values[name] = read_value(value)
     return from_dict(EvaluationSettings, values, "--set")
 
 

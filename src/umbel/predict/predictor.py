@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from umbel.data.tokenizers import BASE_ID, MASK_ID, PAD_ID, codes_to_ids
+from umbel.data.masking import hide
+from umbel.data.tokenizers import BASE_ID, PAD_ID, codes_to_ids
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Output, count_parameters
 from umbel.model.checkpoint import load_checkpoint, weights_hash
@@ -102,11 +103,7 @@ class Predictor:
         One ``(hidden_i, 4)`` float32 array a sequence: natural-log probabilities of A, C, G and T,
         renormalised over these four.
         """
-        ids = []
-        for sequence, mask in zip(codes, hidden, strict=True):
-            tokens = codes_to_ids(sequence)
-            tokens[1:-1][mask] = MASK_ID
-            ids.append(tokens)
+        ids = [hide(sequence, mask).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
         results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:

@@ -15,9 +15,9 @@ import torch
 import umbel
 from umbel.config import RunConfig, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
-from umbel.data.masking import IGNORED, Example, hidden_positions
+from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
-from umbel.data.tokenizers import MASK_ID, codes_to_ids, nucleotide_tokenizer
+from umbel.data.tokenizers import nucleotide_tokenizer
 from umbel.errors import RunError
 from umbel.files import write_json, writing
 from umbel.model.backbone import count_parameters
@@ -85,15 +85,6 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
                 f"warning: this run began with {key} {old.get(key)} and goes on with {facts[key]}: "
                 "the result is as good, but not the same to the last bit"
             )
-
-
-def hide(codes: np.ndarray, hidden: np.ndarray) -> Example:
-    """Make an evaluation example: every hidden base is shown as ``[MASK]`` and is a label of weight 1."""
-    input_ids = codes_to_ids(codes)
-    labels = np.full_like(input_ids, IGNORED)
-    labels[1:-1][hidden] = input_ids[1:-1][hidden]
-    input_ids[1:-1][hidden] = MASK_ID
-    return Example(input_ids, labels, np.ones(len(input_ids), np.float32))
 
 
 def validation_batches(corpus: Corpus, run: RunConfig) -> list[Batch]:
