@@ -10,6 +10,7 @@ UmbelError
 ├── CheckpointError    a checkpoint is damaged, of another architecture, or has wrong keys
 ├── RunError           a run or result folder holds something else than asked for
 ├── BackendError       a named backend cannot run here
+├── ShapeError         tensors given to an operator do not fit together
 └── OutputError        a result could not be written (disk full, no permission)
 
 The command line prints the message and exits with 1; a wrong command line exits with 2.
@@ -84,6 +85,10 @@ class RunError(UmbelError):
 
 class BackendError(UmbelError):
     """A backend that was named outright cannot run here."""
+
+
+class ShapeError(UmbelError, ValueError):
+    """Tensors given to an operator do not fit together."""
 
 
 class OutputError(UmbelError):

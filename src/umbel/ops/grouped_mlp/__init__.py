@@ -1,4 +1,4 @@
-"""SwiGLU experts on rows sorted by expert: ``reference`` is the definition, ``grouped`` must agree with it."""
+"""SwiGLU experts on rows sorted by expert: ``reference`` is the definition, every other backend must agree with it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from umbel.ops.grouped_mlp import grouped, reference
+from umbel.ops import backends
+from umbel.ops.grouped_mlp import grouped, op, reference
 
-Backend = Literal["auto", "reference", "grouped"]
+Backend = Literal["auto", "grouped", "triton", "cpu", "reference"]
 
 
-def choose_backend(device: torch.device, dtype: torch.dtype) -> Backend:
-    """Name the backend that ``auto`` takes: ``grouped`` for bfloat16 on CUDA, the only case torch documents."""
-    return "grouped" if device.type == "cuda" and dtype == torch.bfloat16 else "reference"
+def offered(x: Tensor) -> dict[str, str | None]:
+    """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
+    return {
+        "grouped": grouped.why_not(x),
+        "triton": backends.why_not_triton(x),
+        "cpu": backends.why_not_cpu_kernel(x),
+        "reference": None,
+    }
 
 
 def grouped_mlp(
@@ -38,9 +44,11 @@ def grouped_mlp(
     gate_EFD, up_EFD, down_EDF
         Expert weights, ``(E, F, D)``, ``(E, F, D)`` and ``(E, D, F)``.
     counts_E
-        Rows per expert, ``(E,)``, integers that add up to R. Zero is allowed (an idle expert).
+        Rows per expert, ``(E,)``, integers. Zero is allowed (an idle expert). They add up to R or less: rows
+        after the last expert's belong to nobody (padding) and come out as zeros. It is not checked here,
+        because reading them would stall a GPU.
     backend
-        ``auto`` takes ``grouped`` for bfloat16 on CUDA and ``reference`` elsewhere.
+        ``auto`` takes the fastest that can run; see ``umbel doctor``.
 
     Returns
     -------
@@ -61,6 +69,7 @@ def grouped_mlp(
     if torch.is_autocast_enabled(x_RD.device.type):
         dtype = torch.get_autocast_dtype(x_RD.device.type)
         x_RD, gate_EFD, up_EFD, down_EDF = (w.to(dtype) for w in (x_RD, gate_EFD, up_EFD, down_EDF))
-    if backend == "auto":
-        backend = choose_backend(x_RD.device, x_RD.dtype)
-    return (grouped if backend == "grouped" else reference).apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E)
+    chosen = backends.choose("grouped_mlp", backend, offered(x_RD))
+    if chosen in ("triton", "cpu"):
+        return op.apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E, chosen)
+    return (grouped if chosen == "grouped" else reference).apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E)

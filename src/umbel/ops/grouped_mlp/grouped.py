@@ -7,8 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def why_not(x: Tensor) -> str | None:
+    """Give the reason why torch's grouped product is not taken for ``x``, or None: torch documents one case."""
+    if x.device.type != "cuda" or x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) < (8, 0):
+        return f"takes bfloat16 tensors on a CUDA device of compute capability 8.0 or more, and got {x.dtype} on {x.device}"
+    return None
+
+
 def apply(x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor) -> Tensor:
     """Run all experts in three grouped products; see :func:`umbel.ops.grouped_mlp.grouped_mlp`."""
     ends = counts_E.cumsum(0).to(torch.int32)
     hidden = F.silu(F.grouped_mm(x_RD, gate_EFD.mT, offs=ends)) * F.grouped_mm(x_RD, up_EFD.mT, offs=ends)
-    return F.grouped_mm(hidden, down_EDF.mT, offs=ends)
+    y_RD = F.grouped_mm(hidden, down_EDF.mT, offs=ends)
+    # The product leaves rows of no expert unwritten.
+    owned = torch.arange(len(x_RD), device=x_RD.device) < ends[-1]
+    return torch.where(owned[:, None], y_RD, y_RD.new_zeros(()))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from umbel.ops.selective_scan.reference import blank_outside, steps
 
 CHUNK = 64
 
@@ -24,14 +27,12 @@ def _chunk(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, st
     return y, states[:, -1]
 
 
-def scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, reverse: bool) -> Tensor:
-    """Scan chunk by chunk; a chunk's inner values are made again in backward, not kept.
-
-    Memory is O(B L I) plus one chunk of O(B T I N), with T = 64.
-    """
+def _direction(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Scan chunk by chunk; a chunk's inner values are made again in backward, not kept."""
     if reverse:
         u, dt, B, C = u.flip(1), dt.flip(1), B.flip(1), C.flip(1)
-    state = u.new_zeros(u.shape[0], *A.shape)
     outputs = []
     for start in range(0, u.shape[1], CHUNK):
         stop = start + CHUNK
@@ -39,4 +40,36 @@ def scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, reve
         y, state = checkpoint(_chunk, *part, use_reentrant=False) if torch.is_grad_enabled() else _chunk(*part)
         outputs.append(y)
     y = torch.cat(outputs, 1)
-    return y.flip(1) if reverse else y
+    return (y.flip(1) if reverse else y), state
+
+
+def scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor | None,
+    initial: Tensor | None,
+    spans: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Scan as :func:`umbel.ops.selective_scan.reference.scan` does, with the same shapes.
+
+    Memory is O(S B L I) plus one chunk of O(B T I N), with T = 64.
+    """
+    u, dt, B, C = blank_outside(spans, u, dt, B, C)
+    step = steps(dt, dt_bias, spans)
+    if initial is None:
+        initial = u.new_zeros(u.shape[0], u.shape[1], *A.shape[1:])
+    y, last = _direction(u[0], step[0], A[0], B[0], C[0], D[0], initial[0], reverse)
+    states = [last]
+    if u.shape[0] == 2:
+        y_against, last = _direction(u[1], step[1], A[1], B[1], C[1], D[1], initial[1], not reverse)
+        y = y + y_against
+        states.append(last)
+    if z is not None:
+        y = y * F.silu(z)
+    return y, torch.stack(states)

@@ -1,4 +1,4 @@
-"""Depthwise causal convolution with SiLU, along either direction of time; plain torch, any device."""
+"""The short convolution in plain torch, any device: one product for each tap, over the whole length."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from umbel.ops.spans import live_positions
 
 
 def _shifted(x: Tensor, taps: int, reverse: bool) -> list[Tensor]:
@@ -43,38 +45,13 @@ class _Depthwise(torch.autograd.Function):
         return g_x, g_weight.to(weight.dtype), g.sum((0, 1)).to(weight.dtype), None
 
 
-def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
-    r"""Convolve every channel with its own short filter that sees only the past, then apply SiLU.
-
-    :math:`y_t = \mathrm{SiLU}(b + \sum_{k=0}^{W-1} w_k\, x_{t-(W-1-k)})`; with ``reverse`` the filter sees only
-    the future, :math:`x_{t+(W-1-k)}`. Bases outside the sequence count as zero.
-
-    Parameters
-    ----------
-    x
-        Input, ``(B, L, I)``, channels last.
-    weight
-        Filters, ``(I, W)``; the last tap meets the present base.
-    bias
-        ``(I,)``.
-    reverse
-        Look at the future in place of the past.
-
-    Returns
-    -------
-    ``(B, L, I)``.
-
-    References
-    ----------
-    Gu and Dao 2023, "Mamba", arXiv:2312.00752, figure 3.
-
-    Examples
-    --------
-    >>> import torch
-    >>> x = torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1)
-    >>> causal_conv(x, torch.tensor([[2.0, 0.0]]), torch.zeros(1)).argmax().item()
-    2
-    >>> causal_conv(x, torch.tensor([[2.0, 0.0]]), torch.zeros(1), reverse=True).argmax().item()
-    0
-    """
-    return F.silu(_Depthwise.apply(x, weight, bias, reverse))
+def apply(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool) -> Tensor:
+    """Convolve (B, L, I) with filters (S, I, W) to (S, B, L, I); see :func:`umbel.ops.causal_conv.causal_conv`."""
+    live = None if spans is None else live_positions(spans, x.shape[1])[:, :, None]
+    if live is not None:
+        x = torch.where(live, x, x.new_zeros(()))
+    directions = [
+        _Depthwise.apply(x, w, b, reverse != (s == 1)) for s, (w, b) in enumerate(zip(weight, bias, strict=True))
+    ]
+    y = F.silu(torch.stack(directions))
+    return y if live is None else torch.where(live, y, y.new_zeros(()))
