@@ -17,8 +17,9 @@ def why_not(x: Tensor) -> str | None:
 def apply(x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor) -> Tensor:
     """Run all experts in three grouped products; see :func:`umbel.ops.grouped_mlp.grouped_mlp`."""
     ends = counts_E.cumsum(0).to(torch.int32)
+    # The products leave rows of no expert unwritten, in the output and in the gradient of the input.
+    owned = (torch.arange(len(x_RD), device=x_RD.device) < ends[-1])[:, None]
+    x_RD = torch.where(owned, x_RD, x_RD.new_zeros(()))
     hidden = F.silu(F.grouped_mm(x_RD, gate_EFD.mT, offs=ends)) * F.grouped_mm(x_RD, up_EFD.mT, offs=ends)
     y_RD = F.grouped_mm(hidden, down_EDF.mT, offs=ends)
-    # The product leaves rows of no expert unwritten.
-    owned = torch.arange(len(x_RD), device=x_RD.device) < ends[-1]
-    return torch.where(owned[:, None], y_RD, y_RD.new_zeros(()))
+    return torch.where(owned, y_RD, y_RD.new_zeros(()))
