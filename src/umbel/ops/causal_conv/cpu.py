@@ -34,6 +34,31 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, rever
     return y
 
 
+def convolve_into(x: Tensor, first: int, filters: Tensor, bias: Tensor, y: Tensor, *, reverse: bool) -> None:
+    """Convolve rows ``first`` to ``first + T`` of one sequence, for inference piece by piece.
+
+    Parameters
+    ----------
+    x
+        The whole sequence, ``(L, I)``, with stride 1 along channels; the neighbours of the rows must be there.
+    filters, bias
+        ``(W, I)`` and ``(I,)``, contiguous.
+    y
+        Output, ``(T, I)``, contiguous.
+    """
+    kernels = load_kernels("umbel.ops.causal_conv.cpu_kernels")
+    length, width = y.shape
+    # Rows are counted from the piece's first one, so that the sequence begins before 0.
+    reach = torch.tensor([-first, len(x) - first])
+    launch(
+        kernels.forward,
+        -(-length // kernels.ROWS),
+        0,
+        *(1, 1, length, width, len(filters), int(reverse), x[first].data_ptr(), 0, x.stride(0)),
+        *(filters.data_ptr(), bias.data_ptr(), reach.data_ptr(), y.data_ptr()),
+    )
+
+
 def backward(
     g_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

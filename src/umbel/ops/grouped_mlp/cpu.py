@@ -20,25 +20,42 @@ def swiglu(gated: Tensor, upped: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def _runs(counts_E: Tensor) -> list[slice]:
+def expert_runs(counts_E: Tensor) -> list[slice]:
     ends = counts_E.cumsum(0).tolist()
     return [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
+
+
+def experts_into(
+    x_RD: Tensor,
+    gate_EFD: Tensor,
+    up_EFD: Tensor,
+    down_EDF: Tensor,
+    runs: list[slice],
+    gated: Tensor,
+    upped: Tensor,
+    hidden: Tensor,
+    y_RD: Tensor,
+) -> None:
+    """Run each expert on its rows and write the outputs to ``y_RD``; ``hidden`` may be ``gated`` or ``upped``."""
+    for run, gate, up in zip(runs, gate_EFD, up_EFD, strict=True):
+        torch.mm(x_RD[run], gate.T, out=gated[run])
+        torch.mm(x_RD[run], up.T, out=upped[run])
+    owned = runs[-1].stop
+    swiglu(gated[:owned], upped[:owned], hidden[:owned])
+    for run, down in zip(runs, down_EDF, strict=True):
+        torch.mm(hidden[run], down.T, out=y_RD[run])
 
 
 def forward(
     x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the experts; shapes and meaning as in :mod:`umbel.ops.grouped_mlp.op`."""
-    runs = _runs(counts_E)
+    runs = expert_runs(counts_E)
     owned = runs[-1].stop
     gated, upped = (x_RD.new_empty(len(x_RD), gate_EFD.shape[1]) for _ in range(2))
-    for run, gate, up in zip(runs, gate_EFD, up_EFD, strict=True):
-        torch.mm(x_RD[run], gate.T, out=gated[run])
-        torch.mm(x_RD[run], up.T, out=upped[run])
-    hidden = swiglu(gated[:owned], upped[:owned], torch.empty_like(upped[:owned]) if keep else upped[:owned])
+    hidden = torch.empty_like(upped) if keep else upped
     y_RD = torch.empty_like(x_RD, memory_format=torch.contiguous_format)
-    for run, down in zip(runs, down_EDF, strict=True):
-        torch.mm(hidden[run], down.T, out=y_RD[run])
+    experts_into(x_RD, gate_EFD, up_EFD, down_EDF, runs, gated, upped, hidden, y_RD)
     y_RD[owned:] = 0
     if not keep:
         return y_RD, gated.new_empty(0, gated.shape[1]), gated.new_empty(0, gated.shape[1])
@@ -60,7 +77,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Differentiate; an idle expert's products have no rows, and give zeros."""
     kernels = load_kernels("umbel.ops.grouped_mlp.cpu_kernels")
-    runs = _runs(counts_E)
+    runs = expert_runs(counts_E)
     owned = runs[-1].stop
     g_RD = g_RD.contiguous()
     hidden = torch.empty_like(gated_RF)

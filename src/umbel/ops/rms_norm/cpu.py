@@ -30,6 +30,14 @@ def forward(
     return y, stream, inverse
 
 
+def normalise_into(x: Tensor, stream: Tensor, weight: Tensor, eps: float, y: Tensor, inverse: Tensor) -> None:
+    """Add x to ``stream`` in place and write the normalised sum to ``y``, ``(T, D)`` each; ``inverse`` is ``(T,)``."""
+    kernels = load_kernels("umbel.ops.rms_norm.cpu_kernels")
+    n_rows, width = x.shape
+    addresses = (v.data_ptr() for v in (x, stream, weight, y, stream, inverse))
+    launch(kernels.forward, -(-n_rows // kernels.ROWS), 0, n_rows, width, float_argument(eps), *addresses)
+
+
 def backward(
     g_y: Tensor, g_stream: Tensor | None, stream: Tensor, weight: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -24,9 +24,9 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None or x.numel() == 0 else x.data_ptr()
 
 
-def _rates(A: Tensor) -> Tensor:
-    """Turn A into (S, N, I) exponents of two."""
-    return (A * math.log2(math.e)).transpose(1, 2).contiguous()
+def scan_rates(A: Tensor) -> Tensor:
+    """Turn A, ``(..., I, N)``, into exponents of two, ``(..., N, I)``."""
+    return (A * math.log2(math.e)).transpose(-1, -2).contiguous()
 
 
 def _tasks(u: Tensor, group: int) -> int:
@@ -53,7 +53,7 @@ def forward(
     n_state = A.shape[2]
     u, dt, B, C = (_rows(x) for x in (u, dt, B, C))
     z = None if z is None else _rows(z)
-    rates, D, dt_bias = _rates(A), D.contiguous(), dt_bias.contiguous()
+    rates, D, dt_bias = scan_rates(A), D.contiguous(), dt_bias.contiguous()
     initial = None if initial is None else initial.transpose(2, 3).contiguous()
     spans = None if spans is None else spans.to(torch.int64).contiguous()
     y = u.new_empty(batch, length, inner)
@@ -71,6 +71,48 @@ def forward(
         0,
     )
     return y, last.transpose(2, 3).contiguous(), ungated, kept
+
+
+def scan_into(
+    u: Tensor,
+    dt: Tensor,
+    rates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor | None,
+    state: Tensor,
+    y: Tensor,
+    *,
+    reverse: bool,
+    add: bool,
+) -> None:
+    """Scan one piece of one sequence in place, for inference piece by piece.
+
+    Parameters
+    ----------
+    u, dt, B, C, z
+        ``(T, I)`` and ``(T, N)``, with stride 1 along the last dimension.
+    rates, D, dt_bias
+        From :func:`scan_rates`, ``(N, I)``; ``(I,)``, ``(I,)``; contiguous.
+    state
+        ``(N, I)``, taken as the state before the piece, and left as the state after it.
+    y
+        ``(T, I)``, contiguous; with ``add`` it holds what is added before the gate.
+    """
+    kernels = load_kernels("umbel.ops.selective_scan.cpu_kernels")
+    length, inner = u.shape
+    launch(
+        kernels.forward,
+        -(-inner // (kernels.GROUP * kernels.LANES)),
+        kernels.forward_scratch(len(rates)),
+        *(1, 1, length, inner, len(rates), int(reverse)),
+        *(place for x in (u, dt, B, C) for place in (x.data_ptr(), 0, 0, x.stride(0))),
+        *((0, 0, 0) if z is None else (z.data_ptr(), 0, z.stride(0))),
+        *(_address(x) for x in (rates, D, dt_bias, state, y, None, state, None, None)),
+        int(add),
+    )
 
 
 def backward(
@@ -95,7 +137,7 @@ def backward(
     n_state, wide = A.shape[2], kernels.backward_group(inner)
     group = wide * kernels.LANES
     u, dt, B, C, g_y = (_rows(x) for x in (u, dt, B, C, g_y.contiguous()))
-    rates, D, dt_bias = _rates(A), D.contiguous(), dt_bias.contiguous()
+    rates, D, dt_bias = scan_rates(A), D.contiguous(), dt_bias.contiguous()
     g_last = None if g_last is None else g_last.transpose(2, 3).contiguous()
     spans = None if spans is None else spans.to(torch.int64).contiguous()
     g_z = u.new_empty(0)
