@@ -22,6 +22,8 @@ import torch
 
 logger = logging.getLogger("umbel")
 
+NOTICE_AFTER_S = 1.0
+
 COUNTER, TASKS, ENTERED, SCRATCH, SCRATCH_FLOATS, FIRST = 0, 1, 2, 3, 4, 5
 
 
@@ -47,7 +49,9 @@ def _pool() -> ThreadPoolExecutor:
 @cache
 def load_kernels(module: str) -> ModuleType:
     """Import a module of kernels; tell the user when that means compiling them."""
-    notice = threading.Timer(1.0, lambda: logger.info(f"compiling {module} for this processor (once; cached)"))
+    name = module.removeprefix("umbel.ops.")
+    text = f"compiling {name} for this processor (some seconds, once after installation)"
+    notice = threading.Timer(NOTICE_AFTER_S, lambda: logger.info(text))
     notice.daemon = True
     notice.start()
     try:

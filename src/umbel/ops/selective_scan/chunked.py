@@ -71,5 +71,5 @@ def scan(
         y = y + y_against
         states.append(last)
     if z is not None:
-        y = y * F.silu(z)
+        y = y * F.silu(blank_outside(spans, z[None])[0][0])
     return y, torch.stack(states)

@@ -59,5 +59,5 @@ def scan(
         last.append(state)
     y = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
     if z is not None:
-        y = y * F.silu(z)
+        y = y * F.silu(blank_outside(spans, z[None])[0][0])
     return y, torch.stack(last)
