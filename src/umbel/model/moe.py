@@ -23,7 +23,12 @@ def choose_experts(logits: Tensor, top_k: int) -> Tensor:
     >>> choose_experts(torch.tensor([[1.0, 3.0, 3.0]]), 2).tolist()
     [[1, 2]]
     """
-    return logits.sort(dim=-1, descending=True, stable=True).indices[..., :top_k]
+    left, chosen = logits.detach(), []
+    for _ in range(top_k):
+        # torch promises the first of equal maxima; topk and sort promise nothing of the kind, or cost more.
+        chosen.append(left.argmax(-1, keepdim=True))
+        left = left.scatter(-1, chosen[-1], -torch.inf)
+    return torch.cat(chosen, -1)
 
 
 class Router(nn.Module):
@@ -74,8 +79,8 @@ def dispatch(x_TD: Tensor, experts_TK: Tensor, n_experts: int) -> tuple[Tensor, 
 def combine(rows_RD: Tensor, order_R: Tensor, weights_TK: Tensor) -> Tensor:
     """Undo :func:`dispatch`: each token gets the weighted sum of its experts' rows, ``(T, D)``."""
     back_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(len(order_R), device=order_R.device))
-    rows_TKD = rows_RD.index_select(0, back_R).unflatten(0, weights_TK.shape)
-    return (rows_TKD * weights_TK[:, :, None].to(rows_RD.dtype)).sum(1)
+    rows_TKD = rows_RD.index_select(0, back_R).unflatten(0, weights_TK.shape) * weights_TK[:, :, None].to(rows_RD.dtype)
+    return rows_TKD[:, 0] if weights_TK.shape[1] == 1 else rows_TKD.sum(1)
 
 
 class MoE(nn.Module):
