@@ -28,7 +28,7 @@ vector = _VectorType()
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
-# Products and sums may fuse; nothing may be reordered, so that every processor gives nearly the same.
+# Products and sums may fuse; nothing may be reordered, because exp2 below rounds by adding and taking away.
 _FLAGS = ("contract", "nsz")
 
 
@@ -238,24 +238,24 @@ def minimum(builder: Any, x: Any, y: Any) -> Any:
 
 
 def _polynomial(builder: Any, x: Any, *coefficients: float) -> Any:
-    """Evaluate a polynomial, highest power first, by pairs: half as deep as Horner's rule, so that less has to wait."""
-    terms = [_constant(c) for c in reversed(coefficients)]
-    while len(terms) > 1:
-        pairs = [terms[i : i + 2] for i in range(0, len(terms), 2)]
-        terms = [_fma(builder, pair[1], x, pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
-        if len(terms) > 1:
-            x = builder.fmul(x, x)
-    return terms[0]
+    """Evaluate a polynomial, highest power first."""
+    value = _constant(coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = _fma(builder, value, x, _constant(coefficient))
+    return value
 
 
-def _round(builder: Any, x: Any) -> Any:
-    """Give the nearest whole number."""
-    return _call(builder, f"llvm.rint.v{LANES}f32", _FLOATS, x)
+def _round(builder: Any, x: Any) -> tuple[Any, Any]:
+    """Give the nearest whole number, and bits whose lowest ones are that number."""
+    # 1.5 * 2^23: added, it pushes the fraction out of the mantissa.
+    magic = _constant(12582912.0)
+    pushed = builder.fadd(x, magic)
+    return builder.fsub(pushed, magic), builder.bitcast(pushed, _INTS)
 
 
-def _scale(builder: Any, x: Any, whole: Any) -> Any:
-    """Multiply by 2**whole, by adding to the exponent."""
-    exponent = builder.shl(builder.fptosi(whole, _INTS), _constant(23, _INTS))
+def _scale(builder: Any, x: Any, bits: Any) -> Any:
+    """Multiply by the power of two that the low bits name, by adding to the exponent."""
+    exponent = builder.shl(bits, _constant(23, _INTS))
     return builder.bitcast(builder.add(builder.bitcast(x, _INTS), exponent), _FLOATS)
 
 
@@ -263,9 +263,9 @@ def _scale(builder: Any, x: Any, whole: Any) -> Any:
 def exp2(builder: Any, x: Any) -> Any:
     """2**x for x <= 0, within 2e-7 relative and exact at 0; below -126 it stays at 2**-126."""
     x = _call(builder, f"llvm.maxnum.v{LANES}f32", _FLOATS, x, _constant(-126.0))
-    whole = _round(builder, x)
+    whole, bits = _round(builder, x)
     powers = (1.326472786e-03, 9.671512924e-03, 5.550733743e-02, 2.402224208e-01, 6.931469776e-01, 1.0)
-    return _scale(builder, _polynomial(builder, builder.fsub(x, whole), *powers), whole)
+    return _scale(builder, _polynomial(builder, builder.fsub(x, whole), *powers), bits)
 
 
 @_emits(vector, vector)
@@ -273,12 +273,12 @@ def exp(builder: Any, x: Any) -> Any:
     """e**x within 2e-7 relative; x is cut to [-87, 87]."""
     x = _call(builder, f"llvm.maxnum.v{LANES}f32", _FLOATS, x, _constant(-87.0))
     x = _call(builder, f"llvm.minnum.v{LANES}f32", _FLOATS, x, _constant(87.0))
-    whole = _round(builder, builder.fmul(x, _constant(1.4426950408889634)))
+    whole, bits = _round(builder, builder.fmul(x, _constant(1.4426950408889634)))
     # ln 2 in two parts, the first exact in few bits, so that the rest keeps full precision.
     rest = _fma(builder, whole, _constant(-0.693359375), x)
     rest = _fma(builder, whole, _constant(2.12194440e-4), rest)
     powers = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
-    return _scale(builder, _polynomial(builder, rest, *powers), whole)
+    return _scale(builder, _polynomial(builder, rest, *powers), bits)
 
 
 @_emits(vector, vector)
