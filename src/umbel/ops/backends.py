@@ -63,7 +63,9 @@ def choose(operator: str, wanted: str, offered: Mapping[str, str | None]) -> str
     'chunked'
     """
     if wanted == "auto":
-        return next(name for name, reason in offered.items() if reason is None)
+        # Interpreted kernels are for checks: who wants them names them.
+        slow = {"triton"} if os.environ.get("TRITON_INTERPRET") == "1" else set()
+        return next(name for name, reason in offered.items() if reason is None and name not in slow)
     if wanted not in offered:
         raise BackendError(f"{operator}: no backend {wanted!r}; there are auto, {', '.join(offered)}")
     if reason := offered[wanted]:

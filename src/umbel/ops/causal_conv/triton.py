@@ -1,4 +1,4 @@
-"""The short convolution on a CUDA device by Triton, forward and backward: a program has a tile of bases and channels."""
+"""The short convolution on a CUDA device by Triton, forward and backward, in tiles of bases and channels."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from torch import Tensor
 import triton
 import triton.language as tl
 
-TIME, BLOCK = 32, 64  # bases and channels of a program
+TIME, BLOCK = 16, 64  # bases and channels of a tile
+TILES = 8  # tiles of bases that share one sum of the backward
 
 
 @triton.jit
-def _tile(
-    spans, length, inner, HAS_SPANS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip  # type: ignore[no-untyped-def]
-    """Give a program's row, its tile of bases, its bases and channels, and the row's span."""
-    blocks, tiles = tl.cdiv(inner, BLOCK), tl.cdiv(length, TIME)
+def _place(length, inner, BASES: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Give a program's row, the number of its stretch of bases, and its channels."""
+    blocks, stretches = tl.cdiv(inner, BLOCK), tl.cdiv(length, BASES)
     pid = tl.program_id(0).to(tl.int64)
-    block, place, b = pid % blocks, (pid // blocks) % tiles, pid // blocks // tiles
+    block = pid % blocks
+    return pid // blocks // stretches, (pid // blocks) % stretches, (block * BLOCK + tl.arange(0, BLOCK))[None, :]
+
+
+@triton.jit
+def _span(spans, b, length, HAS_SPANS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Give the first position of row ``b``'s sequence and the one past its last."""
     start = b * 0
     end = start + length
     if HAS_SPANS:
         start = tl.maximum(tl.load(spans + b * 2).to(tl.int64), start)
         end = tl.minimum(tl.load(spans + b * 2 + 1).to(tl.int64), end)
-    t = place * TIME + tl.arange(0, TIME)
-    return b, place, t[:, None], (block * BLOCK + tl.arange(0, BLOCK))[None, :], start, end
+    return start, end
 
 
 @triton.jit
@@ -35,13 +39,13 @@ def _load(pointers, t, start, end, live):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _before_silu(
-    x, x_t, weight, bias, t, i, start, end, inner, SIGN: tl.constexpr, TAPS: tl.constexpr
+    x, x_t, weight, bias, t, i, start, end, inner, sign, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip  # type: ignore[no-untyped-def]
-    """Convolve at the bases ``t``; SIGN is -1 where the filter sees the past."""
+    """Convolve at the bases ``t``; sign is -1 where the filter sees the past."""
     live = i < inner
-    total = tl.zeros_like(t * i).to(tl.float32) + tl.load(bias + i, mask=live, other=0.0)
+    total = tl.zeros((TIME, BLOCK), tl.float32) + tl.load(bias + i, mask=live, other=0.0)
     for k in tl.static_range(TAPS):
-        source = t + SIGN * (TAPS - 1 - k)
+        source = t + sign * (TAPS - 1 - k)
         total += tl.load(weight + k * inner + i, mask=live, other=0.0) * _load(
             x + source * x_t + i, source, start, end, live
         )
@@ -60,46 +64,70 @@ def _forward_kernel(
     x, x_b, x_t, weight, bias, spans, y, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip  # type: ignore[no-untyped-def]
-    b, _, t, i, start, end = _tile(spans, length, inner, HAS_SPANS, TIME, BLOCK)
+    b, place, i = _place(length, inner, TIME, BLOCK)
+    start, end = _span(spans, b, length, HAS_SPANS)
+    t = place * TIME + tl.arange(0, TIME)[:, None]
     for s in tl.static_range(S):
         total = _before_silu(
             x + b * x_b, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, start, end, inner,
-            SIGN * (1 - 2 * s), TAPS,
+            SIGN * (1 - 2 * s), TAPS, TIME, BLOCK,
         )  # fmt: skip
         out = tl.where((t >= start) & (t < end), total * _sigmoid(total), 0.0)
         tl.store(y + ((s * batch + b) * length + t) * inner + i, out, mask=(t < length) & (i < inner))
 
 
 @triton.jit
-def _backward_kernel(
-    g_y, g_y_s, g_y_b, g_y_t, x, x_b, x_t, weight, bias, spans, g_x, g_weight, g_bias, batch, length, inner,
+def _filter_kernel(
+    g_y, g_y_s, g_y_b, g_y_t, x, x_b, x_t, weight, bias, spans, g_total, g_filter, batch, length, inner,
     S: tl.constexpr, SIGN: tl.constexpr, HAS_SPANS: tl.constexpr, TAPS: tl.constexpr,
-    TIME: tl.constexpr, BLOCK: tl.constexpr,
+    TIME: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip  # type: ignore[no-untyped-def]
-    """Give a tile its gradient, from the outputs that saw it, and its share of the filters' gradients."""
-    b, place, t, i, start, end = _tile(spans, length, inner, HAS_SPANS, TIME, BLOCK)
+    """Take the gradient of a direction's TILES tiles back through SiLU, and give their share of its filters'.
+
+    The share has a row for each tap, and then that of the bias.
+    """
+    row, place, i = _place(length, inner, TIME * TILES, BLOCK)
+    s, b = row % S, row // S
+    sign = SIGN * (1 - 2 * s)
+    start, end = _span(spans, b, length, HAS_SPANS)
     live = i < inner
-    shares = batch * tl.cdiv(length, TIME)
-    share = b * tl.cdiv(length, TIME) + place
+    tap = tl.arange(0, PADDED)[:, None]
+    sums = tl.zeros((PADDED, BLOCK), tl.float32)
     x += b * x_b
-    total = tl.zeros_like(t * i).to(tl.float32)
+    for tile in range(tl.minimum(TILES, tl.cdiv(length - place * TILES * TIME, TIME))):
+        t = (place * TILES + tile) * TIME + tl.arange(0, TIME)[:, None]
+        value = _before_silu(
+            x, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, start, end, inner, sign, TAPS, TIME, BLOCK
+        )
+        opened = _sigmoid(value)
+        g = _load(g_y + s * g_y_s + b * g_y_b + t * g_y_t + i, t, start, end, live)
+        g *= opened * (1.0 + value * (1.0 - opened))
+        tl.store(g_total + ((s * batch + b) * length + t) * inner + i, g, mask=(t < length) & live)
+        for k in tl.static_range(TAPS):
+            source = t + sign * (TAPS - 1 - k)
+            met = g * _load(x + source * x_t + i, source, start, end, live)
+            sums += tl.where(tap == k, tl.sum(met, axis=0)[None, :], 0.0)
+        sums += tl.where(tap == TAPS, tl.sum(g, axis=0)[None, :], 0.0)
+    share = (b * tl.cdiv(length, TIME * TILES) + place) * S + s
+    tl.store(g_filter + (share * (TAPS + 1) + tap) * inner + i, sums, mask=(tap <= TAPS) & live)
+
+
+@triton.jit
+def _input_kernel(
+    g_total, weight, spans, g_x, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
+    HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip  # type: ignore[no-untyped-def]
+    """Give every base its gradient, from all outputs that saw it."""
+    b, place, i = _place(length, inner, TIME, BLOCK)
+    start, end = _span(spans, b, length, HAS_SPANS)
+    live = i < inner
+    t = place * TIME + tl.arange(0, TIME)[:, None]
+    total = tl.zeros((TIME, BLOCK), tl.float32)
     for s in tl.static_range(S):
         for k in tl.static_range(TAPS):
-            # The output that met these bases with its tap k; the last tap is the one of its own base.
             seen_from = t - SIGN * (1 - 2 * s) * (TAPS - 1 - k)
-            value = _before_silu(
-                x, x_t, weight + s * TAPS * inner, bias + s * inner, seen_from, i, start, end, inner,
-                SIGN * (1 - 2 * s), TAPS,
-            )  # fmt: skip
-            opened = _sigmoid(value)
-            g = _load(g_y + s * g_y_s + b * g_y_b + seen_from * g_y_t + i, seen_from, start, end, live)
-            g *= opened * (1.0 + value * (1.0 - opened))
-            here = _load(x + t * x_t + i, t, start, end, live)
-            row = (s * shares + share) * TAPS + k
-            tl.store(g_weight + row * inner + i, tl.sum(g * here, axis=0)[None, :], mask=live)
+            g = _load(g_total + ((s * batch + b) * length + seen_from) * inner + i, seen_from, start, end, live)
             total += tl.load(weight + (s * TAPS + k) * inner + i, mask=live, other=0.0) * g
-            if k == TAPS - 1:
-                tl.store(g_bias + (s * shares + share) * inner + i, tl.sum(g, axis=0)[None, :], mask=live)
     total = tl.where((t >= start) & (t < end), total, 0.0)
     tl.store(g_x + (b * length + t) * inner + i, total, mask=(t < length) & live)
 
@@ -111,8 +139,8 @@ def _unit(x: Tensor) -> Tensor:
 
 def _prepare(
     x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool
-) -> tuple[int, list[Tensor | int], dict[str, int]]:
-    """Give the number of tiles of bases of a row, and the arguments that both kernels take."""
+) -> tuple[list[Tensor | int], dict[str, int]]:
+    """Give the arguments that both kernels take."""
     x = _unit(x)
     inputs = [x, *x.stride()[:2], weight.float().mT.contiguous(), bias.float().contiguous()]
     settings = {
@@ -124,15 +152,17 @@ def _prepare(
         "BLOCK": BLOCK,
         "num_warps": 4,
     }
-    return triton.cdiv(x.shape[1], TIME), [*inputs, x if spans is None else spans.contiguous()], settings
+    return [*inputs, x if spans is None else spans.contiguous()], settings
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool) -> Tensor:
     """Convolve; shapes as in :func:`umbel.ops.causal_conv.reference.apply`."""
-    tiles, inputs, settings = _prepare(x, weight, bias, spans, reverse)
+    inputs, settings = _prepare(x, weight, bias, spans, reverse)
+    batch, length, inner = x.shape
     y = x.new_empty(weight.shape[0], *x.shape)
+    programs = triton.cdiv(inner, BLOCK) * triton.cdiv(length, TIME) * batch
     with torch.cuda.device_of(x):
-        _forward_kernel[(triton.cdiv(x.shape[2], BLOCK) * tiles * x.shape[0],)](*inputs, y, *x.shape, **settings)
+        _forward_kernel[(programs,)](*inputs, y, batch, length, inner, **settings)
     return y
 
 
@@ -140,14 +170,22 @@ def backward(
     g_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the gradients of x (of all directions together), weight and bias."""
-    tiles, inputs, settings = _prepare(x, weight, bias, spans, reverse)
-    n_directions, inner, taps = weight.shape
+    inputs, settings = _prepare(x, weight, bias, spans, reverse)
+    n_directions, _, taps = weight.shape
+    batch, length, inner = x.shape
     g_y = _unit(g_y)
     g_x = x.new_empty(x.shape)
-    g_weight = x.new_empty(n_directions, x.shape[0] * tiles, taps, inner, dtype=torch.float32)
-    g_bias = x.new_empty(n_directions, x.shape[0] * tiles, inner, dtype=torch.float32)
+    g_total = g_y.new_empty(g_y.shape)
+    blocks, stretches = triton.cdiv(inner, BLOCK), triton.cdiv(length, TIME * TILES)
+    g_filter = x.new_empty(batch * stretches, n_directions, taps + 1, inner, dtype=torch.float32)
     with torch.cuda.device_of(x):
-        _backward_kernel[(triton.cdiv(inner, BLOCK) * tiles * x.shape[0],)](
-            g_y, *g_y.stride()[:3], *inputs, g_x, g_weight, g_bias, *x.shape, **settings
+        _filter_kernel[(blocks * stretches * batch * n_directions,)](
+            g_y, *g_y.stride()[:3], *inputs, g_total, g_filter, batch, length, inner,
+            TILES=TILES, PADDED=triton.next_power_of_2(taps + 1), **settings,
+        )  # fmt: skip
+        weights, row_spans = inputs[3], inputs[5]
+        _input_kernel[(blocks * triton.cdiv(length, TIME) * batch,)](
+            g_total, weights, row_spans, g_x, batch, length, inner, **settings
         )
-    return g_x, g_weight.sum(1).mT.contiguous().to(weight.dtype), g_bias.sum(1).to(bias.dtype)
+    summed = g_filter.sum(0)
+    return g_x, summed[:, :taps].mT.contiguous().to(weight.dtype), summed[:, taps].contiguous().to(bias.dtype)

@@ -67,7 +67,7 @@ def _rows(x: Tensor) -> Tensor:
 def _settings(width: int) -> dict[str, int]:
     """Size the tiles."""
     padded = triton.next_power_of_2(width)
-    return {"ROWS": max(1, TILE // padded), "WIDTH": padded, "num_warps": 4 if padded <= TILE else 8}
+    return {"ROWS": max(1, TILE // padded), "WIDTH": padded, "num_warps": min(16, max(4, padded // 512))}
 
 
 def forward(
