@@ -8,17 +8,17 @@ from torch import Tensor
 import triton
 import triton.language as tl
 
-TIME, BLOCK = 16, 64  # bases and channels of a tile
-TILES = 8  # tiles of bases that share one sum of the backward
+TIME, BLOCK = 8, 64  # bases and channels of a tile
+TILES = 16  # tiles of bases that share one sum of the backward
 
 
 @triton.jit
 def _place(length, inner, BASES: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Give a program's row, the number of its stretch of bases, and its channels."""
+    """Give a program's row, its first base, and its channels."""
     blocks, stretches = tl.cdiv(inner, BLOCK), tl.cdiv(length, BASES)
     pid = tl.program_id(0).to(tl.int64)
-    block = pid % blocks
-    return pid // blocks // stretches, (pid // blocks) % stretches, (block * BLOCK + tl.arange(0, BLOCK))[None, :]
+    i = (pid % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
+    return pid // blocks // stretches, (pid // blocks) % stretches * BASES, i[None, :]
 
 
 @triton.jit
@@ -33,22 +33,22 @@ def _span(spans, b, length, HAS_SPANS: tl.constexpr):  # type: ignore[no-untyped
 
 
 @triton.jit
-def _load(pointers, t, start, end, live):  # type: ignore[no-untyped-def]
-    return tl.load(pointers, mask=(t >= start) & (t < end) & live, other=0.0).to(tl.float32)
+def _load(row, t0, stride, t, i, low, high, live):  # type: ignore[no-untyped-def]
+    """Load the bases ``t`` counted from ``t0``, zeros from outside [low, high)."""
+    # Only the address of t0 needs 64 bits.
+    return tl.load(row + t0 * stride + (t * stride + i), mask=(t >= low) & (t < high) & live, other=0.0).to(tl.float32)
 
 
 @triton.jit
 def _before_silu(
-    x, x_t, weight, bias, t, i, start, end, inner, sign, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr
+    x, t0, x_t, weight, bias, t, i, low, high, inner, sign, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip  # type: ignore[no-untyped-def]
     """Convolve at the bases ``t``; sign is -1 where the filter sees the past."""
     live = i < inner
     total = tl.zeros((TIME, BLOCK), tl.float32) + tl.load(bias + i, mask=live, other=0.0)
     for k in tl.static_range(TAPS):
-        source = t + sign * (TAPS - 1 - k)
-        total += tl.load(weight + k * inner + i, mask=live, other=0.0) * _load(
-            x + source * x_t + i, source, start, end, live
-        )
+        tap = tl.load(weight + k * inner + i, mask=live, other=0.0)
+        total += tap * _load(x, t0, x_t, t + sign * (TAPS - 1 - k), i, low, high, live)
     return total
 
 
@@ -64,16 +64,17 @@ def _forward_kernel(
     x, x_b, x_t, weight, bias, spans, y, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip  # type: ignore[no-untyped-def]
-    b, place, i = _place(length, inner, TIME, BLOCK)
+    b, t0, i = _place(length, inner, TIME, BLOCK)
     start, end = _span(spans, b, length, HAS_SPANS)
-    t = place * TIME + tl.arange(0, TIME)[:, None]
+    low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
+    t = tl.arange(0, TIME)[:, None]
     for s in tl.static_range(S):
         total = _before_silu(
-            x + b * x_b, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, start, end, inner,
+            x + b * x_b, t0, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, low, high, inner,
             SIGN * (1 - 2 * s), TAPS, TIME, BLOCK,
         )  # fmt: skip
-        out = tl.where((t >= start) & (t < end), total * _sigmoid(total), 0.0)
-        tl.store(y + ((s * batch + b) * length + t) * inner + i, out, mask=(t < length) & (i < inner))
+        out = tl.where((t >= low) & (t < high), total * _sigmoid(total), 0.0)
+        tl.store(y + ((s * batch + b) * length + t0) * inner + (t * inner + i), out, mask=(t < beyond) & (i < inner))
 
 
 @triton.jit
@@ -86,30 +87,32 @@ def _filter_kernel(
 
     The share has a row for each tap, and then that of the bias.
     """
-    row, place, i = _place(length, inner, TIME * TILES, BLOCK)
+    row, first, i = _place(length, inner, TIME * TILES, BLOCK)
     s, b = row % S, row // S
-    sign = SIGN * (1 - 2 * s)
+    sign = SIGN * (1 - 2 * s.to(tl.int32))
     start, end = _span(spans, b, length, HAS_SPANS)
     live = i < inner
+    t = tl.arange(0, TIME)[:, None]
     tap = tl.arange(0, PADDED)[:, None]
     sums = tl.zeros((PADDED, BLOCK), tl.float32)
     x += b * x_b
-    for tile in range(tl.minimum(TILES, tl.cdiv(length - place * TILES * TIME, TIME))):
-        t = (place * TILES + tile) * TIME + tl.arange(0, TIME)[:, None]
+    g_y += s * g_y_s + b * g_y_b
+    for tile in range(tl.minimum(TILES, tl.cdiv(length - first, TIME)).to(tl.int32)):
+        t0 = first + tile * TIME
+        low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
         value = _before_silu(
-            x, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, start, end, inner, sign, TAPS, TIME, BLOCK
+            x, t0, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, low, high, inner, sign, TAPS, TIME, BLOCK
         )
         opened = _sigmoid(value)
-        g = _load(g_y + s * g_y_s + b * g_y_b + t * g_y_t + i, t, start, end, live)
+        g = _load(g_y, t0, g_y_t, t, i, low, high, live)
         g *= opened * (1.0 + value * (1.0 - opened))
-        tl.store(g_total + ((s * batch + b) * length + t) * inner + i, g, mask=(t < length) & live)
+        tl.store(g_total + ((s * batch + b) * length + t0) * inner + (t * inner + i), g, mask=(t < beyond) & live)
         for k in tl.static_range(TAPS):
-            source = t + sign * (TAPS - 1 - k)
-            met = g * _load(x + source * x_t + i, source, start, end, live)
+            met = g * _load(x, t0, x_t, t + sign * (TAPS - 1 - k), i, low, high, live)
             sums += tl.where(tap == k, tl.sum(met, axis=0)[None, :], 0.0)
         sums += tl.where(tap == TAPS, tl.sum(g, axis=0)[None, :], 0.0)
-    share = (b * tl.cdiv(length, TIME * TILES) + place) * S + s
-    tl.store(g_filter + (share * (TAPS + 1) + tap) * inner + i, sums, mask=(tap <= TAPS) & live)
+    share = (b * tl.cdiv(length, TIME * TILES) + first // (TIME * TILES)) * S + s
+    tl.store(g_filter + share * (TAPS + 1) * inner + (tap * inner + i), sums, mask=(tap <= TAPS) & live)
 
 
 @triton.jit
@@ -118,18 +121,21 @@ def _input_kernel(
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip  # type: ignore[no-untyped-def]
     """Give every base its gradient, from all outputs that saw it."""
-    b, place, i = _place(length, inner, TIME, BLOCK)
+    b, t0, i = _place(length, inner, TIME, BLOCK)
     start, end = _span(spans, b, length, HAS_SPANS)
+    low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
     live = i < inner
-    t = place * TIME + tl.arange(0, TIME)[:, None]
+    t = tl.arange(0, TIME)[:, None]
     total = tl.zeros((TIME, BLOCK), tl.float32)
     for s in tl.static_range(S):
+        row = g_total + (s * batch + b) * length * inner
         for k in tl.static_range(TAPS):
+            # The outputs that met these bases with tap k; the last tap is the one of its own base.
             seen_from = t - SIGN * (1 - 2 * s) * (TAPS - 1 - k)
-            g = _load(g_total + ((s * batch + b) * length + seen_from) * inner + i, seen_from, start, end, live)
+            g = _load(row, t0, inner, seen_from, i, low, high, live)
             total += tl.load(weight + (s * TAPS + k) * inner + i, mask=live, other=0.0) * g
-    total = tl.where((t >= start) & (t < end), total, 0.0)
-    tl.store(g_x + (b * length + t) * inner + i, total, mask=(t < length) & live)
+    total = tl.where((t >= low) & (t < high), total, 0.0)
+    tl.store(g_x + (b * length + t0) * inner + (t * inner + i), total, mask=(t < beyond) & live)
 
 
 def _unit(x: Tensor) -> Tensor:

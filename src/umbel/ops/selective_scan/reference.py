@@ -45,6 +45,8 @@ def scan(
     states (S, B, I, N).
     """
     u, dt, B, C = blank_outside(spans, u, dt, B, C)
+    if z is not None:
+        z = blank_outside(spans, z[None])[0][0]
     step = steps(dt, dt_bias, spans)
     outputs, last = [], []
     for s in range(u.shape[0]):

@@ -34,8 +34,9 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _load(pointers, mask):  # type: ignore[no-untyped-def]
-    return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+def _load(row, t, stride, place, mask):  # type: ignore[no-untyped-def]
+    """Load a position's numbers; the vector of places comes last, as addresses are then one and constants."""
+    return tl.load(row + t * stride + place, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -80,22 +81,22 @@ def carry_kernel(
     live = live_n[:, None] & live_i[None, :]
     a2 = tl.load(A2 + (s * states + n[:, None]) * inner + i[None, :], mask=live, other=0.0)
     bias_i = tl.load(bias + s * inner + i, mask=live_i, other=0.0)
-    x += s * x_s + b * x_b + i
-    dt += s * dt_s + b * dt_b + i
-    maps += s * maps_s + b * maps_b + n
-    z += b * z_b + i
+    x += s * x_s + b * x_b
+    dt += s * dt_s + b * dt_b
+    maps += s * maps_s + b * maps_b
+    z += b * z_b
     start, end = _span(spans, b, length, HAS_SPANS)
     count, t0 = _overlap(piece * bases, bases, start, end, against)
     state = tl.zeros((N, BLOCK), tl.float32)
     steps = tl.zeros((BLOCK,), tl.float32)
     for j in range(count):
         t = t0 + (1 - 2 * against) * j
-        step = _softplus(_load(dt + t * dt_t, live_i) + bias_i)
-        value = _load(x + t * x_t, live_i)
+        step = _softplus(_load(dt, t, dt_t, i, live_i) + bias_i)
+        value = _load(x, t, x_t, i, live_i)
         if HAS_Z:
-            gate = _load(z + t * z_t, live_i)
+            gate = _load(z, t, z_t, i, live_i)
             value *= gate * _sigmoid(gate)
-        entering = _load(maps + t * maps_t, live_n)[:, None]
+        entering = _load(maps, t, maps_t, n, live_n)[:, None]
         decay = tl.exp2(a2 * step[None, :])
         if ADJOINT:
             state = decay * (state + entering * value[None, :])
@@ -148,10 +149,10 @@ def _direction(
     a2 = tl.load(A2 + s * states * inner + tile, mask=live, other=0.0)
     bias_i = tl.load(bias + s * inner + i, mask=live_i, other=0.0)
     skip = tl.load(D + s * inner + i, mask=live_i, other=0.0)
-    u += s * u_s + b * u_b + i
-    dt += s * dt_s + b * dt_b + i
-    B += s * B_s + b * B_b + n
-    C += s * C_s + b * C_b + n
+    u += s * u_s + b * u_b
+    dt += s * dt_s + b * dt_b
+    B += s * B_s + b * B_b
+    C += s * C_s + b * C_b
     state = tl.load(entry + (row * pieces + piece) * states * inner + tile, mask=live, other=0.0)
     chunks = tl.cdiv(length, CHUNK)
     per_piece = bases // CHUNK
@@ -162,24 +163,24 @@ def _direction(
         count, t0 = _overlap(chunk * CHUNK, CHUNK, start, end, against)
         for j in range(count):
             t = t0 + (1 - 2 * against) * j
-            step = _softplus(_load(dt + t * dt_t, live_i) + bias_i)
-            value = _load(u + t * u_t, live_i)
-            entering = _load(B + t * B_t, live_n)[:, None]
-            leaving = _load(C + t * C_t, live_n)[:, None]
+            step = _softplus(_load(dt, t, dt_t, i, live_i) + bias_i)
+            value = _load(u, t, u_t, i, live_i)
+            entering = _load(B, t, B_t, n, live_n)[:, None]
+            leaving = _load(C, t, C_t, n, live_n)[:, None]
             state = tl.exp2(a2 * step[None, :]) * state + entering * (step * value)[None, :]
             out = tl.sum(state * leaving, axis=0) + skip * value
-            here = (b * length + t) * inner + i
+            here = (b * length + t) * inner
             if not IS_FIRST:
-                out += tl.load(partial + here, mask=live_i, other=0.0)
+                out += tl.load(partial + here + i, mask=live_i, other=0.0)
             if IS_LAST:
                 if HAS_Z:
                     if KEEP:
-                        tl.store(ungated + here, out, mask=live_i)
-                    gate = _load(z + b * z_b + t * z_t + i, live_i)
+                        tl.store(ungated + here + i, out, mask=live_i)
+                    gate = _load(z + b * z_b, t, z_t, i, live_i)
                     out *= gate * _sigmoid(gate)
-                tl.store(y + here, out, mask=live_i)
+                tl.store(y + here + i, out, mask=live_i)
             else:
-                tl.store(partial + here, out, mask=live_i)
+                tl.store(partial + here + i, out, mask=live_i)
     ends_here = piece == (pieces - 1) * (1 - against)
     tl.store(last + (row * inner + i[None, :]) * states + n[:, None], state, mask=live & ends_here)
 
@@ -214,12 +215,12 @@ def output_kernel(
 
 @triton.jit
 def _advance(
-    state, t, live, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n,
+    state, t, live, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n,
 ):  # fmt: skip  # type: ignore[no-untyped-def]
     """Take a state over position ``t``; without ``live`` it stays as it is."""
-    step = tl.where(live, _softplus(_load(dt + t * dt_t, live_i & live) + bias_i), 0.0)
-    value = step * _load(u + t * u_t, live_i & live)
-    return tl.exp2(a2 * step[None, :]) * state + _load(B + t * B_t, live_n & live)[:, None] * value[None, :]
+    step = tl.where(live, _softplus(_load(dt, t, dt_t, i, live_i & live) + bias_i), 0.0)
+    value = step * _load(u, t, u_t, i, live_i & live)
+    return tl.exp2(a2 * step[None, :]) * state + _load(B, t, B_t, n, live_n & live)[:, None] * value[None, :]
 
 
 @triton.jit
@@ -249,13 +250,14 @@ def gradient_kernel(
     a2 = tl.load(A2 + s * states * inner + tile, mask=live_tile, other=0.0)
     bias_i = tl.load(bias + s * inner + i, mask=live_i, other=0.0)
     skip = tl.load(D + s * inner + i, mask=live_i, other=0.0)
-    u += s * u_s + b * u_b + i
-    dt += s * dt_s + b * dt_b + i
-    B += s * B_s + b * B_b + n
-    C += s * C_s + b * C_b + n
-    g_y += b * g_y_b + i
-    z += b * z_b + i
-    spare = scratch + pid * (CHUNK // 4) * N * BLOCK + n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+    u += s * u_s + b * u_b
+    dt += s * dt_s + b * dt_b
+    B += s * B_s + b * B_b
+    C += s * C_s + b * C_b
+    g_y += b * g_y_b
+    z += b * z_b
+    scratch += pid * (CHUNK // 4) * N * BLOCK
+    spare = n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     start, end = _span(spans, b, length, HAS_SPANS)
     # The gradient of the state that the next position of the walk leaves behind.
     adjoint = tl.load(entry + (row * pieces + piece) * states * inner + tile, mask=live_tile, other=0.0)
@@ -270,11 +272,11 @@ def gradient_kernel(
         fours = (count + 3) // 4
         state = tl.load(kept + (row * chunks + chunk) * states * inner + tile, mask=live_tile & (count > 0), other=0.0)
         for four in range(fours):
-            tl.store(spare + four * N * BLOCK, state)
+            tl.store(scratch + four * N * BLOCK + spare, state)
             for r in range(4):
                 j = four * 4 + r
                 state = _advance(
-                    state, t0 + sign * j, j < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n
+                    state, t0 + sign * j, j < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n
                 )
         # What one thread stored in scratch, another may load.
         tl.debug_barrier()
@@ -282,14 +284,14 @@ def gradient_kernel(
             four = fours - 1 - back
             j = four * 4
             t = t0 + sign * j
-            state_0 = tl.load(spare + four * N * BLOCK)
-            state_1 = _advance(state_0, t, j < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n)
+            state_0 = tl.load(scratch + four * N * BLOCK + spare)
+            state_1 = _advance(state_0, t, j < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n)
             t += sign
-            state_2 = _advance(state_1, t, j + 1 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n)
+            state_2 = _advance(state_1, t, j + 1 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n)
             t += sign
-            state_3 = _advance(state_2, t, j + 2 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n)
+            state_3 = _advance(state_2, t, j + 2 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n)
             t += sign
-            state_4 = _advance(state_3, t, j + 3 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, live_i, live_n)
+            state_4 = _advance(state_3, t, j + 3 < count, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n)
             for r in tl.static_range(4):
                 if r == 0:
                     before, after = state_3, state_4
@@ -303,25 +305,24 @@ def gradient_kernel(
                 t = t0 + sign * j
                 here = live_i & (j < count)
                 here_n = live_n & (j < count)
-                raw = _load(dt + t * dt_t, here) + bias_i
+                raw = _load(dt, t, dt_t, i, here) + bias_i
                 step = tl.where(here, _softplus(raw), 0.0)
-                value = _load(u + t * u_t, here)
-                upstream = _load(g_y + t * g_y_t, here)
-                flat = t * inner + i
+                value = _load(u, t, u_t, i, here)
+                upstream = _load(g_y, t, g_y_t, i, here)
                 if HAS_Z:
-                    gate = _load(z + t * z_t, here)
+                    gate = _load(z, t, z_t, i, here)
                     opened = _sigmoid(gate)
                     g_gate = upstream * opened * (1.0 + gate * (1.0 - opened))
-                    g_gate *= _load(ungated + b * length * inner + flat, here)
+                    g_gate *= _load(ungated, b * length + t, inner, i, here)
                     # Both directions come by here, and the gate is one.
-                    tl.store(g_z + b * length * inner + flat, g_gate, mask=here & (s == 0))
+                    tl.store(g_z + (b * length + t) * inner + i, g_gate, mask=here & (s == 0))
                     upstream *= gate * opened
-                entering = _load(B + t * B_t, here_n)[:, None]
-                leaving = _load(C + t * C_t, here_n)[:, None]
-                out = ((block + blocks * row) * length + t) * states + n
-                tl.store(g_C + out, tl.sum(after * upstream[None, :], axis=1), mask=here_n)
+                entering = _load(B, t, B_t, n, here_n)[:, None]
+                leaving = _load(C, t, C_t, n, here_n)[:, None]
+                out = ((block + blocks * row) * length + t) * states
+                tl.store(g_C + out + n, tl.sum(after * upstream[None, :], axis=1), mask=here_n)
                 adjoint += leaving * upstream[None, :]
-                tl.store(g_B + out, tl.sum(adjoint * (step * value)[None, :], axis=1), mask=here_n)
+                tl.store(g_B + out + n, tl.sum(adjoint * (step * value)[None, :], axis=1), mask=here_n)
                 g_value = tl.sum(adjoint * entering, axis=0)
                 adjoint *= tl.exp2(a2 * step[None, :])
                 through = adjoint * before
@@ -331,8 +332,8 @@ def gradient_kernel(
                 g_raw = tl.where(here, g_step * _sigmoid(raw), 0.0)
                 sum_D += upstream * value
                 sum_bias += g_raw
-                tl.store(g_u + row * length * inner + flat, g_value * step + skip * upstream, mask=here)
-                tl.store(g_dt + row * length * inner + flat, g_raw, mask=here)
+                tl.store(g_u + (row * length + t) * inner + i, g_value * step + skip * upstream, mask=here)
+                tl.store(g_dt + (row * length + t) * inner + i, g_raw, mask=here)
         # No thread may overwrite scratch that another still loads.
         tl.debug_barrier()
     place = row * pieces + piece
