@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 TIME, BLOCK = 8, 64  # bases and channels of a tile
 TILES = 16  # tiles of bases that share one sum of the backward
@@ -40,9 +41,9 @@ def _load(row, t0, stride, t, i, low, high, live):  # type: ignore[no-untyped-de
 
 
 @triton.jit
-def _before_silu(
+def _before_silu(  # type: ignore[no-untyped-def]
     x, t0, x_t, weight, bias, t, i, low, high, inner, sign, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Convolve at the bases ``t``; sign is -1 where the filter sees the past."""
     live = i < inner
     total = tl.zeros((TIME, BLOCK), tl.float32) + tl.load(bias + i, mask=live, other=0.0)
@@ -60,10 +61,10 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _forward_kernel(
+def _forward_kernel(  # type: ignore[no-untyped-def]
     x, x_b, x_t, weight, bias, spans, y, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     b, t0, i = _place(length, inner, TIME, BLOCK)
     start, end = _span(spans, b, length, HAS_SPANS)
     low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
@@ -78,11 +79,11 @@ def _forward_kernel(
 
 
 @triton.jit
-def _filter_kernel(
+def _filter_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_s, g_y_b, g_y_t, x, x_b, x_t, weight, bias, spans, g_total, g_filter, batch, length, inner,
     S: tl.constexpr, SIGN: tl.constexpr, HAS_SPANS: tl.constexpr, TAPS: tl.constexpr,
     TIME: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr, PADDED: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Take the gradient of a direction's TILES tiles back through SiLU, and give their share of its filters'.
 
     The share has a row for each tap, and then that of the bias.
@@ -116,10 +117,10 @@ def _filter_kernel(
 
 
 @triton.jit
-def _input_kernel(
+def _input_kernel(  # type: ignore[no-untyped-def]
     g_total, weight, spans, g_x, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Give every base its gradient, from all outputs that saw it."""
     b, t0, i = _place(length, inner, TIME, BLOCK)
     start, end = _span(spans, b, length, HAS_SPANS)
@@ -145,7 +146,7 @@ def _unit(x: Tensor) -> Tensor:
 
 def _prepare(
     x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool
-) -> tuple[list[Tensor | int], dict[str, int]]:
+) -> tuple[list[Any], dict[str, int]]:
     """Give the arguments that both kernels take."""
     x = _unit(x)
     inputs = [x, *x.stride()[:2], weight.float().mT.contiguous(), bias.float().contiguous()]
@@ -194,4 +195,6 @@ def backward(
             g_total, weights, row_spans, g_x, batch, length, inner, **settings
         )
     summed = g_filter.sum(0)
-    return g_x, summed[:, :taps].mT.contiguous().to(weight.dtype), summed[:, taps].contiguous().to(bias.dtype)
+    # Copies in any case: what an operator returns may not share memory.
+    g_weight = weight.new_empty(weight.shape).copy_(summed[:, :taps].mT)
+    return g_x, g_weight, bias.new_empty(bias.shape).copy_(summed[:, taps])

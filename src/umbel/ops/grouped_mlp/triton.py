@@ -6,10 +6,9 @@ R rows, E experts, D width, F hidden width, as in :func:`umbel.ops.grouped_mlp.g
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
+from torch import Tensor
 
 ROWS, COLUMNS = 64, 64  # of a program's tile of a product
 ELEMENTS = 1024  # of a program, where numbers meet only their own kind
@@ -44,9 +43,9 @@ def _find(counts, tile, n_rows, E: tl.constexpr, EXPERTS: tl.constexpr, ROWS: tl
 
 
 @triton.jit
-def _add_product(
+def _add_product(  # type: ignore[no-untyped-def]
     total, x, w, w_e, w_c, w_k, r, c, live_r, live_c, expert, depth, E: tl.constexpr, DEPTH: tl.constexpr
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Add rows ``r`` of x (R, depth) times columns ``c`` of the expert's matrix; nothing where it has none."""
     k = tl.arange(0, DEPTH)
     w += expert * w_e
@@ -54,19 +53,17 @@ def _add_product(
         place = (step * DEPTH + k).to(tl.int64)
         live_k = place < depth
         left = tl.load(x + r[:, None] * depth + place[None, :], mask=live_r[:, None] & live_k[None, :], other=0.0)
-        right = tl.load(
-            w + c[None, :] * w_c + place[:, None] * w_k, mask=live_c[None, :] & live_k[:, None], other=0.0
-        )
+        right = tl.load(w + c[None, :] * w_c + place[:, None] * w_k, mask=live_c[None, :] & live_k[:, None], other=0.0)
         total = tl.dot(left, right.to(left.dtype), total, input_precision="ieee")
     return total
 
 
 @triton.jit
-def _product_kernel(
+def _product_kernel(  # type: ignore[no-untyped-def]
     x, w, w_e, w_c, w_k, x2, w2, w2_e, w2_c, w2_k, counts, y, n_rows, depth, columns,
     HAS_SECOND: tl.constexpr, E: tl.constexpr, EXPERTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Multiply rows (R, depth) with their experts' matrices to (R, columns), or add up two such products."""
     expert, first, last = _find(counts, tl.program_id(1), n_rows, E, EXPERTS, ROWS)
     r = first + tl.arange(0, ROWS)
@@ -80,10 +77,10 @@ def _product_kernel(
 
 
 @triton.jit
-def _weight_kernel(
+def _weight_kernel(  # type: ignore[no-untyped-def]
     g, x, counts, g_w, n_rows, columns, depth, E: tl.constexpr, EXPERTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Give the gradient of an expert's matrix (columns, depth): g^T x over its rows, 0 if it has none."""
     expert = tl.program_id(2)
     first, last = _rows_of(counts, expert, n_rows, E, EXPERTS)
@@ -118,9 +115,9 @@ def _gate_kernel(gated, upped, hidden, size, ELEMENTS: tl.constexpr):  # type: i
 
 
 @triton.jit
-def _gate_backward_kernel(
+def _gate_backward_kernel(  # type: ignore[no-untyped-def]
     g, gated, upped, hidden, g_gated, g_upped, size, ELEMENTS: tl.constexpr
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Give SiLU(gated) * upped again, and its gradients."""
     place = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     live = place < size

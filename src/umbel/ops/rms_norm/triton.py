@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
+from torch import Tensor
 
 TILE = 2048  # numbers that a program has at a time
 SHARES = 1024  # programs of the backward at most; each leaves one share of the weight's gradient
 
 
 @triton.jit
-def _forward_kernel(
+def _forward_kernel(  # type: ignore[no-untyped-def]
     x, x_r, residual, residual_r, weight, y, total, inverse, rows, width, eps,
     HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     r = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     d = tl.arange(0, WIDTH)[None, :]
     live = (r < rows) & (d < width)
@@ -34,10 +33,10 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _backward_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_r, g_stream, g_stream_r, stream, stream_r, weight, inverse, g_total, g_weight, rows, width, tiles,
     HAS_STREAM: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Give ``tiles`` tiles of rows their gradients, and add up their share of the weight's."""
     pid = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, WIDTH)[None, :]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
-import triton
 from umbel.ops.selective_scan import triton_kernels as kernels
 from umbel.ops.selective_scan.op import CHUNK
 
@@ -32,7 +33,7 @@ def _turned(x: Tensor) -> Tensor:
     return x.detach().float().mT.contiguous()
 
 
-def _strided(*tensors: Tensor) -> list[Tensor | int]:
+def _strided(*tensors: Tensor) -> list[Any]:
     """List each tensor with its strides but the last."""
     return [part for x in tensors for part in (x, *x.stride()[:-1])]
 
@@ -53,8 +54,8 @@ def _entry(
     blocks = triton.cdiv(inner, BLOCK)
     tile = {"N": triton.next_power_of_2(states), "BLOCK": BLOCK, "num_warps": 1}
     kernels.carry_kernel[(blocks * pieces * n_directions * batch,)](
-        *_strided(x, dt, maps), *(_strided(z) if z is not None else (dt, 0, 0)), A2, bias, dt if spans is None else spans,
-        carry, total, batch, length, inner, states, pieces, bases,
+        *_strided(x, dt, maps), *(_strided(z) if z is not None else (dt, 0, 0)), A2, bias,
+        dt if spans is None else spans, carry, total, batch, length, inner, states, pieces, bases,
         FLIPPED=int(flipped), ADJOINT=adjoint, HAS_Z=z is not None, HAS_SPANS=spans is not None, **tile,
     )  # fmt: skip
     kernels.combine_kernel[(blocks * n_directions * batch,)](

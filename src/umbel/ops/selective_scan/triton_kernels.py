@@ -59,12 +59,12 @@ def _overlap(first, bases, start, end, against):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def carry_kernel(
+def carry_kernel(  # type: ignore[no-untyped-def]
     x, x_s, x_b, x_t, dt, dt_s, dt_b, dt_t, maps, maps_s, maps_b, maps_t, z, z_b, z_t, A2, bias, spans,
     carry, total, batch, length, inner, states, pieces, bases,
     FLIPPED: tl.constexpr, ADJOINT: tl.constexpr, HAS_Z: tl.constexpr, HAS_SPANS: tl.constexpr,
     N: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Run one piece from a state of zero: its last state, and the sum of its steps, which gives its whole decay.
 
     Forward ``x`` is u and ``maps`` is B; with ADJOINT they are the upstream gradient and C, and time is turned
@@ -109,10 +109,10 @@ def carry_kernel(
 
 
 @triton.jit
-def combine_kernel(
+def combine_kernel(  # type: ignore[no-untyped-def]
     carry, total, first, A2, entry, batch, inner, states, pieces,
     FLIPPED: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Pass states along the pieces: ``entry`` gets the state with which each one starts."""
     blocks = tl.cdiv(inner, BLOCK)
     pid = tl.program_id(0).to(tl.int64)
@@ -130,16 +130,18 @@ def combine_kernel(
         place = row * pieces + j + against * (pieces - 1 - 2 * j)
         tl.store(entry + place * states * inner + tile, state, mask=live)
         steps = tl.load(total + place * inner + i, mask=live_i, other=0.0)
-        state = tl.exp2(a2 * steps[None, :]) * state + tl.load(carry + place * states * inner + tile, mask=live, other=0.0)
+        state = tl.exp2(a2 * steps[None, :]) * state + tl.load(
+            carry + place * states * inner + tile, mask=live, other=0.0
+        )
 
 
 @triton.jit
-def _direction(
+def _direction(  # type: ignore[no-untyped-def]
     u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t, A2, D, bias,
     entry, y, partial, ungated, last, kept, s, against, b, batch, i, length, inner, states, piece, pieces, bases,
     start, end, IS_FIRST: tl.constexpr, IS_LAST: tl.constexpr, KEEP: tl.constexpr, HAS_Z: tl.constexpr,
     CHUNK: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Walk one piece in one direction. The first of two directions leaves its sums in ``partial``."""
     n = tl.arange(0, N)
     live_i, live_n = i < inner, n < states
@@ -186,12 +188,12 @@ def _direction(
 
 
 @triton.jit
-def output_kernel(
+def output_kernel(  # type: ignore[no-untyped-def]
     u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t, A2, D, bias, spans,
     entry, y, partial, ungated, last, kept, batch, length, inner, states, pieces, bases,
     S: tl.constexpr, FLIPPED: tl.constexpr, KEEP: tl.constexpr, HAS_Z: tl.constexpr, HAS_SPANS: tl.constexpr,
     CHUNK: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Give one piece its outputs, its last states and the states before its chunks, in all directions."""
     blocks = tl.cdiv(inner, BLOCK)
     pid = tl.program_id(0).to(tl.int64)
@@ -214,9 +216,9 @@ def output_kernel(
 
 
 @triton.jit
-def _advance(
+def _advance(  # type: ignore[no-untyped-def]
     state, t, live, u, u_t, dt, dt_t, B, B_t, a2, bias_i, i, n, live_i, live_n,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Take a state over position ``t``; without ``live`` it stays as it is."""
     step = tl.where(live, _softplus(_load(dt, t, dt_t, i, live_i & live) + bias_i), 0.0)
     value = step * _load(u, t, u_t, i, live_i & live)
@@ -224,13 +226,13 @@ def _advance(
 
 
 @triton.jit
-def gradient_kernel(
+def gradient_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_b, g_y_t, u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t,
     A2, D, bias, spans, ungated, kept, entry, scratch,
     g_u, g_dt, g_A, g_B, g_C, g_D, g_bias, g_z, g_initial, batch, length, inner, states, pieces, bases,
     FLIPPED: tl.constexpr, HAS_Z: tl.constexpr, HAS_SPANS: tl.constexpr,
     CHUNK: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """Walk one piece of one direction against its time, chunk by chunk, and give all gradients.
 
     A chunk's states are made again from the kept one. Every fourth waits in ``scratch``, and the rest are made
