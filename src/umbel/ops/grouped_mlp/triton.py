@@ -15,16 +15,6 @@ ELEMENTS = 1024  # of a program, where numbers meet only their own kind
 
 
 @triton.jit
-def _rows_of(counts, expert, n_rows, E: tl.constexpr, EXPERTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Give an expert's first row and the one past its last; number E has what is left over."""
-    e = tl.arange(0, EXPERTS)
-    count = tl.load(counts + e, mask=e < E, other=0).to(tl.int64)
-    first = tl.sum(tl.where(e < expert, count, 0), axis=0)
-    last = tl.where(expert < E, first + tl.sum(tl.where(e == expert, count, 0), axis=0), n_rows)
-    return first, last
-
-
-@triton.jit
 def _find(counts, tile, n_rows, E: tl.constexpr, EXPERTS: tl.constexpr, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Give the expert of a tile of rows, the tile's first row and the one past the expert's last.
 
@@ -48,7 +38,7 @@ def _add_product(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Add rows ``r`` of x (R, depth) times columns ``c`` of the expert's matrix; nothing where it has none."""
     k = tl.arange(0, DEPTH)
-    w += expert * w_e
+    w += expert.to(tl.int64) * w_e
     for step in range(tl.where(expert < E, tl.cdiv(depth, DEPTH), 0)):
         place = (step * DEPTH + k).to(tl.int64)
         live_k = place < depth
@@ -65,9 +55,11 @@ def _product_kernel(  # type: ignore[no-untyped-def]
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Multiply rows (R, depth) with their experts' matrices to (R, columns), or add up two such products."""
-    expert, first, last = _find(counts, tl.program_id(1), n_rows, E, EXPERTS, ROWS)
+    across = tl.cdiv(columns, COLUMNS)
+    pid = tl.program_id(0)
+    expert, first, last = _find(counts, pid // across, n_rows, E, EXPERTS, ROWS)
     r = first + tl.arange(0, ROWS)
-    c = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    c = (pid % across * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     live_r, live_c = r < last, c < columns
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     total = _add_product(total, x, w, w_e, w_c, w_k, r, c, live_r, live_c, expert, depth, E, DEPTH)
@@ -78,12 +70,15 @@ def _product_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _weight_kernel(  # type: ignore[no-untyped-def]
-    g, x, counts, g_w, n_rows, columns, depth, E: tl.constexpr, EXPERTS: tl.constexpr,
+    g, x, counts, g_w, columns, depth, E: tl.constexpr, EXPERTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Give the gradient of an expert's matrix (columns, depth): g^T x over its rows, 0 if it has none."""
     expert = tl.program_id(2)
-    first, last = _rows_of(counts, expert, n_rows, E, EXPERTS)
+    e = tl.arange(0, EXPERTS)
+    count = tl.load(counts + e, mask=e < E, other=0).to(tl.int64)
+    first = tl.sum(tl.where(e < expert, count, 0), axis=0)
+    last = tl.sum(tl.where(e <= expert, count, 0), axis=0)
     c = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     k = (tl.program_id(0) * DEPTH + tl.arange(0, DEPTH)).to(tl.int64)
     live_c, live_k = c < columns, k < depth
@@ -136,8 +131,8 @@ def _product(x: Tensor, w: Tensor, counts: Tensor, x2: Tensor | None = None, w2:
     y = x.new_empty(n_rows, columns)
     second = (x, w) if x2 is None or w2 is None else (x2, w2)
     # Each expert fills its last tile in part, and so does what is left over.
-    grid = (triton.cdiv(columns, COLUMNS), triton.cdiv(n_rows, ROWS) + n_experts)
-    _product_kernel[grid](
+    tiles = triton.cdiv(n_rows, ROWS) + n_experts
+    _product_kernel[(tiles * triton.cdiv(columns, COLUMNS),)](
         x, w, *w.stride(), second[0], second[1], *second[1].stride(), counts, y, n_rows, depth, columns,
         HAS_SECOND=x2 is not None, E=n_experts, EXPERTS=triton.next_power_of_2(n_experts + 1),
         ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=32, num_warps=4,
@@ -151,8 +146,7 @@ def _weight_gradient(g: Tensor, x: Tensor, counts: Tensor, like: Tensor) -> Tens
     g_w = like.new_empty(like.shape)
     grid = (triton.cdiv(depth, COLUMNS), triton.cdiv(columns, COLUMNS), len(counts))
     _weight_kernel[grid](
-        g, x, counts, g_w, len(g), columns, depth,
-        E=len(counts), EXPERTS=triton.next_power_of_2(len(counts) + 1),
+        g, x, counts, g_w, columns, depth, E=len(counts), EXPERTS=triton.next_power_of_2(len(counts)),
         ROWS=32, COLUMNS=COLUMNS, DEPTH=COLUMNS, num_warps=4,
     )  # fmt: skip
     return g_w
