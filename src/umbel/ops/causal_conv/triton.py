@@ -12,6 +12,9 @@ from torch import Tensor
 TIME, BLOCK = 8, 64  # bases and channels of a tile
 TILES = 16  # tiles of bases that share one sum of the backward
 
+# What changes from batch to batch; kernels are not compiled anew for values that are 1 or divide by 16.
+_SIZES = ["batch", "length", "x_b", "g_y_s", "g_y_b"]
+
 
 @triton.jit
 def _place(length, inner, BASES: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
@@ -60,7 +63,7 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _forward_kernel(  # type: ignore[no-untyped-def]
     x, x_b, x_t, weight, bias, spans, y, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
@@ -78,7 +81,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
         tl.store(y + ((s * batch + b) * length + t0) * inner + (t * inner + i), out, mask=(t < beyond) & (i < inner))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _filter_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_s, g_y_b, g_y_t, x, x_b, x_t, weight, bias, spans, g_total, g_filter, batch, length, inner,
     S: tl.constexpr, SIGN: tl.constexpr, HAS_SPANS: tl.constexpr, TAPS: tl.constexpr,
@@ -116,7 +119,7 @@ def _filter_kernel(  # type: ignore[no-untyped-def]
     tl.store(g_filter + share * (TAPS + 1) * inner + (tap * inner + i), sums, mask=(tap <= TAPS) & live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def _input_kernel(  # type: ignore[no-untyped-def]
     g_total, weight, spans, g_x, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,

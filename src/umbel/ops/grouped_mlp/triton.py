@@ -48,7 +48,7 @@ def _add_product(  # type: ignore[no-untyped-def]
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def _product_kernel(  # type: ignore[no-untyped-def]
     x, w, w_e, w_c, w_k, x2, w2, w2_e, w2_c, w2_k, counts, y, n_rows, depth, columns,
     HAS_SECOND: tl.constexpr, E: tl.constexpr, EXPERTS: tl.constexpr,

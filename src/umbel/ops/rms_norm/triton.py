@@ -11,7 +11,7 @@ TILE = 2048  # numbers that a program has at a time
 SHARES = 1024  # programs of the backward at most; each leaves one share of the weight's gradient
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def _forward_kernel(  # type: ignore[no-untyped-def]
     x, x_r, residual, residual_r, weight, y, total, inverse, rows, width, eps,
     HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
@@ -32,7 +32,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     tl.store(y + r * width + d, stream * scale[:, None] * w, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def _backward_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_r, g_stream, g_stream_r, stream, stream_r, weight, inverse, g_total, g_weight, rows, width, tiles,
     HAS_STREAM: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,

@@ -9,6 +9,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Nothing is gained by compiling anew for lengths and strides that are 1 or divide by 16.
+_SIZES = ["batch", "length", "inner", "states", "pieces", "bases"] + [
+    f"{name}_{of}" for name in ("x", "maps", "g_y", "u", "dt", "B", "C", "z") for of in "sbt"
+]
+
 
 @triton.jit
 def _softplus(x):  # type: ignore[no-untyped-def]
@@ -58,7 +63,7 @@ def _overlap(first, bases, start, end, against):  # type: ignore[no-untyped-def]
     return n.to(tl.int32), low + against * (n - 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def carry_kernel(  # type: ignore[no-untyped-def]
     x, x_s, x_b, x_t, dt, dt_s, dt_b, dt_t, maps, maps_s, maps_b, maps_t, z, z_b, z_t, A2, bias, spans,
     carry, total, batch, length, inner, states, pieces, bases,
@@ -108,7 +113,7 @@ def carry_kernel(  # type: ignore[no-untyped-def]
     tl.store(total + place * inner + i, steps, mask=live_i)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def combine_kernel(  # type: ignore[no-untyped-def]
     carry, total, first, A2, entry, batch, inner, states, pieces,
     FLIPPED: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
@@ -187,7 +192,7 @@ def _direction(  # type: ignore[no-untyped-def]
     tl.store(last + (row * inner + i[None, :]) * states + n[:, None], state, mask=live & ends_here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def output_kernel(  # type: ignore[no-untyped-def]
     u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t, A2, D, bias, spans,
     entry, y, partial, ungated, last, kept, batch, length, inner, states, pieces, bases,
@@ -225,7 +230,7 @@ def _advance(  # type: ignore[no-untyped-def]
     return tl.exp2(a2 * step[None, :]) * state + _load(B, t, B_t, n, live_n & live)[:, None] * value[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gradient_kernel(  # type: ignore[no-untyped-def]
     g_y, g_y_b, g_y_t, u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t,
     A2, D, bias, spans, ungated, kept, entry, scratch,
