@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from agreement import assert_agrees, outputs_and_gradients
+from triton_agreement import assert_agrees, outputs_and_gradients
 from toys import toy_run
 
 from umbel.model.hf import new_model
