@@ -56,8 +56,8 @@ def test_wrong_usage_exits_with_2(words):
 def test_doctor(monkeypatch, capsys):
     code, out, _ = umbel(monkeypatch, capsys, "doctor", "--json")
     assert code == 0
-    assert "selective_scan on cpu" in json.loads(out)["backends"]
-    assert "selective_scan on cpu: cpu: numba" in umbel(monkeypatch, capsys, "doctor")[1]
+    assert "selective_scan, float32 on cpu" in json.loads(out)["backends"]
+    assert "selective_scan, float32 on cpu: cpu: numba" in umbel(monkeypatch, capsys, "doctor")[1]
 
 
 def test_the_whole_path(monkeypatch, capsys, recipe, tmp_path):

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.model import inference
 from umbel.model.bimamba import BiMamba
 from umbel.model.layers import SwiGLU, scaled_kaiming_
 from umbel.model.moe import MoE
 from umbel.model.routing import Routing
+from umbel.ops.rms_norm import add_rms_norm
 
 PAD_ID = 4
 
@@ -42,25 +44,27 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, kind: str, layer: int):
         super().__init__()
-        self.residual_fp32 = config.residual_fp32
+        self.residual_fp32, self.eps = config.residual_fp32, config.norm_eps
         self.mixer_norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.mixer = BiMamba(config)
         self.ffn_norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.ffn = MoE(config, layer) if kind[1] == "e" else SwiGLU(config.d_model, config.ffn_hidden)
 
-    def forward(self, stream: Tensor, real: Tensor | None) -> tuple[Tensor, Routing | None]:
-        """Add both branches to ``stream`` (B, L, D)."""
-        narrow = self.mixer_norm.weight.dtype
-        if self.residual_fp32:
-            stream = stream.float()
-        stream = stream + self.mixer(self.mixer_norm(stream.to(narrow)), real)
-        x = self.ffn_norm(stream.to(narrow))
-        routing = None
+    def forward(
+        self, stream: Tensor | None, branch: Tensor, spans: Tensor | None, real: Tensor | None
+    ) -> tuple[Tensor, Tensor, Routing | None]:
+        """Take the stream (B, L, D) and the branch yet to be added; give the same two after this block.
+
+        Addition waits for the next norm, which does both in one pass; the first block gets no stream.
+        """
+        if self.residual_fp32 and stream is None:
+            branch = branch.float()
+        x, stream = add_rms_norm(branch, stream, self.mixer_norm.weight, self.eps)
+        x, stream = add_rms_norm(self.mixer(x, spans), stream, self.ffn_norm.weight, self.eps)
         if isinstance(self.ffn, MoE):
             x, routing = self.ffn(x, real)
-        else:
-            x = self.ffn(x)
-        return stream + x, routing
+            return stream, x, routing
+        return stream, self.ffn(x), None
 
 
 def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
@@ -89,6 +93,18 @@ def real_tokens(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | No
         row = int((starts > 1).nonzero()[0, 0])
         raise ValueError(f"row {row}: padding stands between real tokens; pad on the left or on the right only")
     return real
+
+
+def spans_of(real: Tensor) -> Tensor:
+    """Turn a mask (B, L) whose True stand together in each row into ``(B, 2)`` starts and stops.
+
+    Examples
+    --------
+    >>> spans_of(torch.tensor([[False, True, True, False]])).tolist()
+    [[1, 3]]
+    """
+    start = real.int().argmax(1)
+    return torch.stack([start, start + real.sum(1)], 1)
 
 
 class Backbone(nn.Module):
@@ -126,7 +142,7 @@ class Backbone(nn.Module):
                 scaled_kaiming_(down, branches)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, keep_stream: bool = False) -> Output:
-        """Run the network.
+        """Run the network; without gradients on a CPU, the way of :mod:`umbel.model.inference`.
 
         Parameters
         ----------
@@ -138,15 +154,19 @@ class Backbone(nn.Module):
             Also return the residual stream after every layer.
         """
         real = real_tokens(input_ids, attention_mask)
-        stream = self.embedding(input_ids)
-        kept, routings = [stream], []
+        spans = None if real is None else spans_of(real)
+        if inference.is_possible(self):
+            hidden, found, streams = inference.run(self, input_ids, spans, keep_stream=keep_stream)
+            return Output(hidden, found, streams)
+        stream, branch = None, self.embedding(input_ids)
+        kept, routings = [branch], []
         for block in self.layers:
-            stream, routing = block(stream, real)
+            stream, branch, routing = block(stream, branch, spans, real)
             if routing is not None:
                 routings.append(routing)
             if keep_stream:
-                kept.append(stream)
-        hidden = self.norm(stream.to(self.norm.weight.dtype))
+                kept.append(stream + branch)
+        hidden, _ = add_rms_norm(branch, stream, self.norm.weight, self.config.norm_eps)
         return Output(hidden, tuple(routings), tuple(kept) if keep_stream else ())
 
 

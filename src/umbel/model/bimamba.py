@@ -7,9 +7,9 @@ The backward direction reverses order; it does not complement bases.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
@@ -50,22 +50,47 @@ class Direction(nn.Module):
         dt = torch.exp(torch.rand_like(self.D) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp_(min=DT_FLOOR)
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
-    def forward(self, x_BLI: Tensor, real_BL: Tensor | None, reverse: bool) -> Tensor:
-        """Mix ``x_BLI`` along time; padding (where ``real_BL`` is False) enters neither filter nor state."""
-        if real_BL is not None:
-            x_BLI = x_BLI * real_BL[:, :, None]
-        u = causal_conv(x_BLI, self.conv_weight, self.conv_bias, reverse=reverse)
-        dt, B, C = self.x_proj(u).split(self.split, dim=-1)
-        # The recurrence multiplies thousands of factors: steps and states stay in at least float32.
-        with torch.autocast(u.device.type, enabled=False):
-            weight, bias = self.dt_proj.weight, self.dt_proj.bias
-            wide = torch.promote_types(weight.dtype, torch.float32)
-            dt = F.softplus(F.linear(dt.to(wide), weight.to(wide), bias.to(wide)))
-            if real_BL is not None:
-                dt = dt * real_BL[:, :, None]
-            A = -torch.exp(self.A_log.to(wide))
-            y = selective_scan(u.to(wide), dt, A, B.to(wide), C.to(wide), self.D.to(wide), reverse=reverse)
-        return y.to(u.dtype)
+
+def mix(
+    directions: Sequence[Direction],
+    x_BLI: Tensor,
+    z_BLI: Tensor,
+    spans_B2: Tensor | None,
+    *,
+    reverse: bool = False,
+) -> Tensor:
+    """Filter, project and scan ``x_BLI``, and gate with ``z_BLI``, ``(B, L, I)``.
+
+    Two directions go through every step together and are added before the gate, which they share; one goes
+    along time, or against it with ``reverse``. Each direction's projections are one matrix product each.
+    What lies outside ``spans_B2`` is padding and enters neither filter nor state.
+    """
+
+    def both(get: Callable[[Direction], Tensor]) -> Tensor:
+        return torch.stack([get(d) for d in directions]) if len(directions) == 2 else get(directions[0])
+
+    weight, bias = both(lambda d: d.conv_weight), both(lambda d: d.conv_bias)
+    u = causal_conv(x_BLI, weight, bias, reverse=reverse, spans=spans_B2)
+    projected = torch.matmul(u.flatten(-3, -2), both(lambda d: d.x_proj.weight).mT)
+    rank, state, _ = directions[0].split
+    dt = torch.matmul(projected[..., :rank], both(lambda d: d.dt_proj.weight).mT).view(u.shape)
+    projected = projected.view(*u.shape[:-1], -1)
+    # Decay rates and biases stay in at least float32, as the scan's steps and states do.
+    A_log, D, dt_bias = both(lambda d: d.A_log), both(lambda d: d.D), both(lambda d: d.dt_proj.bias)
+    wide = torch.promote_types(A_log.dtype, torch.float32)
+    y, _ = selective_scan(
+        u,
+        dt,
+        -torch.exp(A_log.to(wide)),
+        projected[..., rank : rank + state],
+        projected[..., rank + state :],
+        D.to(wide),
+        dt_bias.to(wide),
+        z_BLI,
+        reverse=reverse,
+        spans=spans_B2,
+    )
+    return y
 
 
 class BiMamba(nn.Module):
@@ -94,16 +119,23 @@ class BiMamba(nn.Module):
         if self.fusion in ("gate", "concat"):
             self.fuse = nn.Linear(2 * width, width, bias=False)
 
-    def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> Tensor:
-        """Map ``(B, L, D)`` to ``(B, L, D)``; ``real_BL`` is True on everything but padding."""
-        x, gate = self.in_proj(x_BLD).chunk(2, dim=-1)
-        x_back, gate_back = (x, gate) if self.tied else self.in_proj_backward(x_BLD).chunk(2, dim=-1)
-        along = self.along(x, real_BL, reverse=False) * F.silu(gate)
-        against = self.against(x_back, real_BL, reverse=True) * F.silu(gate_back)
+    def forward(self, x_BLD: Tensor, spans_B2: Tensor | None = None) -> Tensor:
+        """Map ``(B, L, D)`` to ``(B, L, D)``; ``spans_B2`` tells where each row's sequence stands, None: everywhere.
+
+        A projection acts on each base alone, so it commutes with the reversal of order: with tied projections
+        ``in_proj`` runs once for both directions. With additive fusion the outputs are added before ``out_proj``,
+        which is linear, and it too runs once.
+        """
+        x, z = self.in_proj(x_BLD).chunk(2, dim=-1)
         if self.fusion == "add" and self.tied:
-            return self.out_proj(along + against)  # one product serves both directions
-        along = self.out_proj(along)
-        against = (self.out_proj if self.tied else self.out_proj_backward)(against)
+            return self.out_proj(mix((self.along, self.against), x, z, spans_B2))
+        x_back, z_back = (x, z) if self.tied else self.in_proj_backward(x_BLD).chunk(2, dim=-1)
+        along = self.out_proj(mix((self.along,), x, z, spans_B2))
+        out_proj = self.out_proj if self.tied else self.out_proj_backward
+        return self.fused(along, out_proj(mix((self.against,), x_back, z_back, spans_B2, reverse=True)))
+
+    def fused(self, along: Tensor, against: Tensor) -> Tensor:
+        """Combine the two directions' outputs, ``(..., D)`` each, as ``fusion`` says."""
         if self.fusion == "add":
             return along + against
         if self.fusion == "multiply":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from umbel.ops.grouped_mlp import gated_mlp
 
 
 class SwiGLU(nn.Module):
@@ -25,7 +26,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return gated_mlp(x, self.gate.weight, self.up.weight, self.down.weight)
 
 
 @torch.no_grad()

@@ -56,14 +56,18 @@ class Router(nn.Module):
 def dispatch(x_TD: Tensor, experts_TK: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor]:
     """Copy each token to the rows of its experts, sorted by expert and then by token.
 
+    Choices of -1 (padding) go after the last expert's rows. No shape depends on the routing, so nothing waits
+    for a GPU to tell it.
+
     Returns
     -------
     rows_RD, order_R, counts_E
         The routed states; for each row the index ``t * K + k`` of the choice it serves; rows per expert.
     """
     choices_R = experts_TK.flatten()
+    choices_R = torch.where(choices_R < 0, n_experts, choices_R)
     order_R = choices_R.argsort(stable=True)
-    counts_E = torch.bincount(choices_R, minlength=n_experts)
+    counts_E = (choices_R[:, None] == torch.arange(n_experts, device=choices_R.device)).sum(0)
     return x_TD.index_select(0, order_R // experts_TK.shape[1]), order_R, counts_E
 
 
@@ -95,14 +99,7 @@ class MoE(nn.Module):
     def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> tuple[Tensor, Routing]:
         """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; padding comes out as zeros."""
         routing = self.router(x_BLD, real_BL)
-        x_TD = x_BLD.flatten(0, 1)
         experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
-        if real_BL is not None:
-            real_T = real_BL.flatten().nonzero()[:, 0]
-            x_TD, experts_TK, weights_TK = (v.index_select(0, real_T) for v in (x_TD, experts_TK, weights_TK))
-        rows_RD, order_R, counts_E = dispatch(x_TD, experts_TK, routing.n_experts)
+        rows_RD, order_R, counts_E = dispatch(x_BLD.flatten(0, 1), experts_TK, routing.n_experts)
         rows_RD = grouped_mlp(rows_RD, self.gate, self.up, self.down, counts_E)
-        y_TD = combine(rows_RD, order_R, weights_TK)
-        if real_BL is not None:
-            y_TD = y_TD.new_zeros(real_BL.numel(), y_TD.shape[1]).index_copy(0, real_T, y_TD)
-        return y_TD.view(x_BLD.shape), routing
+        return combine(rows_RD, order_R, weights_TK).view(x_BLD.shape), routing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -13,17 +12,15 @@ from torch import Tensor
 from umbel.errors import BackendError
 
 
-@cache
-def is_installed(package: str) -> bool:
-    """Tell whether a package can be imported, without importing it."""
-    return find_spec(package) is not None
+# Looked up once: the compiler of torch cannot trace a search for packages.
+INSTALLED = {name: find_spec(name) is not None for name in ("numba", "triton")}
 
 
 def why_not_cpu_kernel(x: Tensor) -> str | None:
     """Give the reason why the numba kernels cannot take ``x``, or None if they can."""
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return f"takes float32 tensors on a CPU, and got {x.dtype} on {x.device}"
-    return None if is_installed("numba") else "needs numba, which is not installed (pip install numba)"
+    return None if INSTALLED["numba"] else "needs numba, which is not installed (pip install numba)"
 
 
 def why_not_triton(x: Tensor) -> str | None:
@@ -31,13 +28,11 @@ def why_not_triton(x: Tensor) -> str | None:
 
     With ``TRITON_INTERPRET=1`` in the environment, tensors on a CPU can be had interpreted, slowly, for checks.
     """
-    if not is_installed("triton"):
-        return "needs triton, which is not installed (it comes with torch for CUDA on Linux)"
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"takes float32, bfloat16 and float16, and got {x.dtype}"
     if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"takes tensors on a CUDA device, and got {x.device}"
-    return None
+    return None if INSTALLED["triton"] else "needs triton, which comes with torch for CUDA on Linux"
 
 
 def choose(operator: str, wanted: str, offered: Mapping[str, str | None]) -> str:
@@ -63,9 +58,9 @@ def choose(operator: str, wanted: str, offered: Mapping[str, str | None]) -> str
     'chunked'
     """
     if wanted == "auto":
-        # Interpreted kernels are for checks: who wants them names them.
-        slow = {"triton"} if os.environ.get("TRITON_INTERPRET") == "1" else set()
-        return next(name for name, reason in offered.items() if reason is None and name not in slow)
+        # Interpreted kernels are for checks: only who names them gets them.
+        skipped = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else None
+        return next(name for name, reason in offered.items() if reason is None and name != skipped)
     if wanted not in offered:
         raise BackendError(f"{operator}: no backend {wanted!r}; there are auto, {', '.join(offered)}")
     if reason := offered[wanted]:

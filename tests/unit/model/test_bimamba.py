@@ -8,7 +8,7 @@ from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from umbel.config import ModelConfig
-from umbel.model.bimamba import BiMamba
+from umbel.model.bimamba import BiMamba, mix
 
 CONFIG = ModelConfig(n_layers=2, d_model=12, d_state=5, ffn_hidden=8)
 
@@ -61,6 +61,45 @@ def test_reversing_the_sequence_and_swapping_the_directions_reverses_the_output(
     swapped.along, swapped.against = swapped.against, swapped.along
     x = torch.randn(1, 15, 12)
     torch.testing.assert_close(swapped(x.flip(1)).flip(1), mixer(x))
+
+
+def counted(monkeypatch, modules):
+    """Count the rows that go through each of ``modules``."""
+    rows = {name: 0 for name in modules}
+    for name, module in modules.items():
+        module.register_forward_hook(
+            lambda _, args, __, name=name: rows.__setitem__(name, rows[name] + args[0].shape[:-1].numel())
+        )
+    return rows
+
+
+def test_tied_projections_are_computed_once_for_both_directions(monkeypatch):
+    """in_proj acts on each base alone, so it commutes with reversal; out_proj is linear, so it commutes with +."""
+    mixer = BiMamba(CONFIG)
+    rows = counted(monkeypatch, {"in_proj": mixer.in_proj, "out_proj": mixer.out_proj})
+    x = torch.randn(1, 21, 12)
+    y = mixer(x)
+    assert rows == {"in_proj": 21, "out_proj": 21}
+    torch.testing.assert_close(mixer.in_proj(x.flip(1)).flip(1), mixer.in_proj(x))
+    inner, z = mixer.in_proj(x).chunk(2, -1)
+    along = mixer.out_proj(mix((mixer.along,), inner, z, None))
+    against = mixer.out_proj(mix((mixer.against,), inner, z, None, reverse=True))
+    torch.testing.assert_close(along + against, y)
+
+
+def test_each_directions_projections_are_one_product_of_both(monkeypatch):
+    """The two x_proj, and the two dt_proj, are one batched product each, of the same numbers."""
+    mixer, products = BiMamba(CONFIG), []
+    matmul = torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda a, b: products.append((a, b)) or matmul(a, b))
+    x, z = mixer.in_proj(torch.randn(2, 9, 12)).chunk(2, -1)
+    mix((mixer.along, mixer.against), x, z, None)
+    assert [tuple(b.shape) for _, b in products] == [(2, 24, 1 + 2 * 5), (2, 1, 24)]
+    (u, _), (raw, _) = products
+    for s, direction in enumerate((mixer.along, mixer.against)):
+        projected = direction.x_proj(u[s])
+        torch.testing.assert_close(matmul(u, products[0][1])[s], projected)
+        torch.testing.assert_close(raw[s], projected[:, :1])
 
 
 def test_initial_steps_are_log_uniform_between_a_thousandth_and_a_tenth():

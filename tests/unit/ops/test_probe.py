@@ -1,8 +1,19 @@
+from umbel.ops import backends
 from umbel.ops.probe import describe
 
 
 def test_every_operator_is_told_with_its_reason():
     facts = describe()
     assert facts["packages"]["torch"] != "not installed"
-    assert {name.split()[0] for name in facts["backends"]} == {"selective_scan", "grouped_mlp"}
-    assert all(": " in text for text in facts["backends"].values())
+    told = facts["backends"]
+    assert {name.split(",")[0] for name in told} == {"selective_scan", "causal_conv", "grouped_mlp", "add_rms_norm"}
+    assert told["selective_scan, float32 on cpu"] == (
+        "cpu: numba kernels on torch's threads; not triton, which takes tensors on a CUDA device"
+    )
+
+
+def test_a_missing_numba_is_told(monkeypatch):
+    monkeypatch.setitem(backends.INSTALLED, "numba", False)
+    told = describe()["backends"]["selective_scan, float32 on cpu"]
+    assert told.startswith("chunked: plain torch")
+    assert "not cpu, which needs numba, which is not installed (pip install numba)" in told

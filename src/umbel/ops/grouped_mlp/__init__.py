@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from umbel.ops import backends
@@ -72,10 +73,49 @@ def grouped_mlp(
     >>> grouped_mlp(x, w, w, w.mT, torch.tensor([1, 2])).shape
     torch.Size([3, 2])
     """
-    if torch.is_autocast_enabled(x_RD.device.type):
-        dtype = torch.get_autocast_dtype(x_RD.device.type)
-        x_RD, gate_EFD, up_EFD, down_EDF = (w.to(dtype) for w in (x_RD, gate_EFD, up_EFD, down_EDF))
+    x_RD, gate_EFD, up_EFD, down_EDF = _autocast(x_RD, gate_EFD, up_EFD, down_EDF)
     chosen = backends.choose("grouped_mlp", backend, offered(x_RD))
     if chosen in ("triton", "cpu"):
         return op.apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E, chosen)
     return (grouped if chosen == "grouped" else reference).apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E)
+
+
+def gated_mlp(x: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
+    r"""Apply one SwiGLU MLP, :math:`W^{down}(\mathrm{SiLU}(W^{gate} x) \odot W^{up} x)`, to every row.
+
+    It is :func:`grouped_mlp` with a single expert, and on a CPU it runs as that.
+
+    Parameters
+    ----------
+    x
+        ``(..., D)``.
+    gate_FD, up_FD, down_DF
+        ``(F, D)``, ``(F, D)`` and ``(D, F)``.
+
+    Returns
+    -------
+    ``(..., D)``. Under autocast, in its dtype.
+
+    References
+    ----------
+    Shazeer 2020, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gated_mlp(torch.ones(2, 3), torch.zeros(5, 3), torch.ones(5, 3), torch.ones(3, 5)).sum().item()
+    0.0
+    """
+    x, gate_FD, up_FD, down_DF = _autocast(x, gate_FD, up_FD, down_DF)
+    if offered(x)["cpu"] is not None:
+        return F.linear(F.silu(F.linear(x, gate_FD)) * F.linear(x, up_FD), down_DF)
+    rows = x.reshape(-1, x.shape[-1])
+    counts = torch.tensor([rows.shape[0]])
+    return op.apply(rows, gate_FD[None], up_FD[None], down_DF[None], counts, "cpu").view(x.shape)
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(kind)) for x in tensors)

@@ -61,8 +61,6 @@ def scan(
     Memory is O(S B L I) plus one chunk of O(B T I N), with T = 64.
     """
     u, dt, B, C = blank_outside(spans, u, dt, B, C)
-    if z is not None:
-        z = blank_outside(spans, z[None])[0][0]
     step = steps(dt, dt_bias, spans)
     if initial is None:
         initial = u.new_zeros(u.shape[0], u.shape[1], *A.shape[1:])
@@ -73,5 +71,5 @@ def scan(
         y = y + y_against
         states.append(last)
     if z is not None:
-        y = y * F.silu(z)
+        y = y * F.silu(blank_outside(spans, z[None])[0][0])
     return y, torch.stack(states)

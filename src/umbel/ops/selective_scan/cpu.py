@@ -1,73 +1,170 @@
-"""The selective scan on a CPU in float32, by numba kernels, with gradients."""
+"""The selective scan on a CPU in float32, by numba kernels."""
 
 from __future__ import annotations
 
-import logging
 import math
-from functools import cache
-from types import ModuleType
-from typing import Any
 
-import numba
 import torch
 from torch import Tensor
 
-logger = logging.getLogger("umbel")
+from umbel.ops.selective_scan.op import CHUNK
+from umbel.ops.threads import launch, load_kernels
 
 
-@cache
-def _kernels() -> ModuleType:
-    logger.info("preparing the CPU scan kernels (some 15 s the first time after installation, cached afterwards)")
-    from umbel.ops.selective_scan import cpu_kernels
-
-    return cpu_kernels
+def _rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _use_torch_threads() -> None:
-    """Give numba as many threads as torch has, and torch as many as it had.
+def _located(x: Tensor) -> tuple[int, ...]:
+    """Give the address and all strides but the last, which is 1."""
+    return x.data_ptr(), *x.stride()[:-1]
 
-    When numba starts its OpenMP threads it sets the process's number of them, and torch's with it.
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None or x.numel() == 0 else x.data_ptr()
+
+
+def scan_rates(A: Tensor) -> Tensor:
+    """Turn A, ``(..., I, N)``, into exponents of two, ``(..., N, I)``."""
+    return (A * math.log2(math.e)).transpose(-1, -2).contiguous()
+
+
+def _tasks(u: Tensor, group: int) -> int:
+    return u.shape[1] * -(-u.shape[3] // group)
+
+
+def forward(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor | None,
+    initial: Tensor | None,
+    spans: Tensor | None,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scan; shapes and meaning as in :mod:`umbel.ops.selective_scan.op`."""
+    kernels = load_kernels("umbel.ops.selective_scan.cpu_kernels")
+    n_directions, batch, length, inner = u.shape
+    n_state = A.shape[2]
+    u, dt, B, C = (_rows(x) for x in (u, dt, B, C))
+    z = None if z is None else _rows(z)
+    rates, D, dt_bias = scan_rates(A), D.contiguous(), dt_bias.contiguous()
+    initial = None if initial is None else initial.transpose(2, 3).contiguous()
+    spans = None if spans is None else spans.to(torch.int64).contiguous()
+    y = u.new_empty(batch, length, inner)
+    ungated = torch.empty_like(y) if keep and z is not None else u.new_empty(0)
+    last = u.new_empty(n_directions, batch, n_state, inner)
+    kept = u.new_empty(n_directions, batch, -(-length // CHUNK) if keep else 0, n_state, inner)
+    launch(
+        kernels.forward,
+        _tasks(u, kernels.GROUP * kernels.LANES),
+        kernels.forward_scratch(n_state),
+        *(n_directions, batch, length, inner, n_state, int(reverse)),
+        *(place for x in (u, dt, B, C) for place in _located(x)),
+        *((0, 0, 0) if z is None else _located(z)),
+        *(_address(x) for x in (rates, D, dt_bias, initial, y, ungated, last, kept, spans)),
+        0,
+    )
+    return y, last.transpose(2, 3).contiguous(), ungated, kept
+
+
+def scan_into(
+    u: Tensor,
+    dt: Tensor,
+    rates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor | None,
+    state: Tensor,
+    y: Tensor,
+    *,
+    reverse: bool,
+    add: bool,
+) -> None:
+    """Scan one piece of one sequence in place, for inference piece by piece.
+
+    Parameters
+    ----------
+    u, dt, B, C, z
+        ``(T, I)`` and ``(T, N)``, with stride 1 along the last dimension.
+    rates, D, dt_bias
+        From :func:`scan_rates`, ``(N, I)``; ``(I,)``, ``(I,)``; contiguous.
+    state
+        ``(N, I)``, taken as the state before the piece, and left as the state after it.
+    y
+        ``(T, I)``, contiguous; with ``add`` it holds what is added before the gate.
     """
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    kernels = load_kernels("umbel.ops.selective_scan.cpu_kernels")
+    length, inner = u.shape
+    launch(
+        kernels.forward,
+        -(-inner // (kernels.GROUP * kernels.LANES)),
+        kernels.forward_scratch(len(rates)),
+        *(1, 1, length, inner, len(rates), int(reverse)),
+        *(place for x in (u, dt, B, C) for place in (x.data_ptr(), 0, 0, x.stride(0))),
+        *((0, 0, 0) if z is None else (z.data_ptr(), 0, z.stride(0))),
+        *(_address(x) for x in (rates, D, dt_bias, state, y, None, state, None, None)),
+        int(add),
+    )
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, reverse: bool) -> Tensor:
-        kernels = _kernels()
-        _use_torch_threads()
-        u, dt, B, C, D = (x.detach().contiguous() for x in (u, dt, B, C, D))
-        A2 = (A.detach() * math.log2(math.e)).T.contiguous()
-        batch, length, width = u.shape
-        blocks, chunks = -(-width // kernels.BLOCK), -(-length // kernels.CHUNK)
-        y = torch.empty_like(u)
-        kept = u.new_empty(batch, blocks, chunks, A2.shape[0], kernels.BLOCK)
-        kernels.forward(*(x.numpy() for x in (u, dt, A2, B, C, D)), reverse, y.numpy(), kept.numpy())
-        ctx.save_for_backward(u, dt, A2, B, C, D, kept)
-        ctx.reverse = reverse
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kernels = _kernels()
-        _use_torch_threads()
-        u, dt, A2, B, C, D, kept = ctx.saved_tensors
-        batch, length, width = u.shape
-        n_state = A2.shape[0]
-        g_u, g_dt = torch.empty_like(u), torch.empty_like(dt)
-        g_A = u.new_empty(batch, n_state, width)
-        g_B = u.new_empty(kept.shape[1], batch, length, n_state)
-        g_C = torch.empty_like(g_B)
-        g_D = u.new_empty(batch, width)
-        inputs = (x.numpy() for x in (u, dt, A2, B, C, D))
-        outputs = (x.numpy() for x in (kept, grads[0].contiguous(), g_u, g_dt, g_A, g_B, g_C, g_D))
-        kernels.backward(*inputs, ctx.reverse, *outputs)
-        return g_u, g_dt, g_A.sum(0).T, g_B.sum(0), g_C.sum(0), g_D.sum(0), None
-
-
-def scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, reverse: bool) -> Tensor:
-    """Run the kernels; the caller has seen to it that every tensor is float32 on the CPU."""
-    return _Scan.apply(u, dt, A, B, C, D, reverse)
+def backward(
+    g_y: Tensor,
+    g_last: Tensor | None,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor | None,
+    spans: Tensor | None,
+    reverse: bool,
+    ungated: Tensor,
+    kept: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Differentiate; shapes and meaning as in :mod:`umbel.ops.selective_scan.op`."""
+    kernels = load_kernels("umbel.ops.selective_scan.cpu_kernels")
+    n_directions, batch, length, inner = u.shape
+    n_state, wide = A.shape[2], kernels.backward_group(inner)
+    group = wide * kernels.LANES
+    u, dt, B, C, g_y = (_rows(x) for x in (u, dt, B, C, g_y.contiguous()))
+    rates, D, dt_bias = scan_rates(A), D.contiguous(), dt_bias.contiguous()
+    g_last = None if g_last is None else g_last.transpose(2, 3).contiguous()
+    spans = None if spans is None else spans.to(torch.int64).contiguous()
+    g_z = u.new_empty(0)
+    if z is not None:
+        z, ungated_gradient, g_z = _rows(z), torch.empty_like(g_y), torch.empty_like(g_y)
+        launch(
+            kernels.gate_backward,
+            batch * -(-length // CHUNK),
+            0,
+            *(length, inner, _address(g_y), _address(ungated), *_located(z)),
+            *(_address(x) for x in (ungated_gradient, g_z, spans)),
+        )
+        g_y = ungated_gradient
+    g_u, g_dt = (u.new_empty(u.shape) for _ in range(2))
+    g_initial, g_rates = (u.new_empty(n_directions, batch, n_state, inner) for _ in range(2))
+    g_B, g_C = (u.new_empty(-(-inner // group), n_directions, batch, length, n_state) for _ in range(2))
+    g_D, g_bias = (u.new_empty(n_directions, batch, inner) for _ in range(2))
+    launch(
+        kernels.backward,
+        _tasks(u, group),
+        kernels.backward_scratch(n_state, wide),
+        *(n_directions, batch, length, inner, n_state, int(reverse)),
+        *(place for x in (u, dt, B, C) for place in _located(x)),
+        *(_address(x) for x in (rates, D, dt_bias, kept, spans, g_y, g_last, g_u, g_dt, g_initial)),
+        *(_address(x) for x in (g_rates, g_B, g_C, g_D, g_bias)),
+        wide,
+    )
+    g_A = g_rates.sum(1).transpose(1, 2).contiguous()
+    g_initial = g_initial.transpose(2, 3).contiguous()
+    return g_u, g_dt, g_A, g_B.sum(0), g_C.sum(0), g_D.sum(1), g_bias.sum(1), g_z, g_initial

@@ -45,8 +45,6 @@ def scan(
     states (S, B, I, N).
     """
     u, dt, B, C = blank_outside(spans, u, dt, B, C)
-    if z is not None:
-        z = blank_outside(spans, z[None])[0][0]
     step = steps(dt, dt_bias, spans)
     outputs, last = [], []
     for s in range(u.shape[0]):
@@ -61,5 +59,5 @@ def scan(
         last.append(state)
     y = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
     if z is not None:
-        y = y * F.silu(z)
+        y = y * F.silu(blank_outside(spans, z[None])[0][0])
     return y, torch.stack(last)

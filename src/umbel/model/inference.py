@@ -1,0 +1,230 @@
+"""A backbone's forward pass on a CPU without gradients: in place, piece by piece along the sequence.
+
+Of a layer only the residual stream, the output of ``in_proj`` and one direction's output are as long as the
+sequence; all else lives in buffers of one piece, which stay in cache and are used again. A row of a batch is
+computed alone, from its own first base, so padding and batch-mates cannot touch it.
+
+Shapes: B batch, L length, T a piece, D width, I inner width, N scan state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from umbel.config import ModelConfig
+from umbel.model.bimamba import BiMamba, Direction
+from umbel.model.moe import MoE, combine, dispatch
+from umbel.model.routing import Routing
+from umbel.ops import backends
+from umbel.ops.causal_conv.cpu import convolve_into
+from umbel.ops.grouped_mlp.cpu import expert_runs, experts_into
+from umbel.ops.rms_norm.cpu import normalise_into
+from umbel.ops.selective_scan.cpu import scan_into, scan_rates
+
+if TYPE_CHECKING:
+    from umbel.model.backbone import Backbone, Block
+
+PIECE = 2048
+"""Bases in a piece: enough for matrix products at full speed, few enough for the buffers to stay in cache."""
+
+
+def is_possible(backbone: Backbone) -> bool:
+    """Tell whether a forward pass may go this way: no gradients, float32 on a CPU with our kernels, no autocast."""
+    weight = backbone.embedding.weight
+    return not (
+        torch.is_grad_enabled()
+        or backends.why_not_cpu_kernel(weight)
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+    )
+
+
+@dataclass
+class _Prepared:
+    """One direction's weights in the layouts that the kernels read."""
+
+    filters: Tensor
+    bias: Tensor
+    x_proj: Tensor
+    dt_proj: Tensor
+    dt_bias: Tensor
+    rates: Tensor
+    skip: Tensor
+
+
+def _prepare(direction: Direction) -> _Prepared:
+    return _Prepared(
+        direction.conv_weight.T.contiguous(),
+        direction.conv_bias.contiguous(),
+        direction.x_proj.weight.T,
+        direction.dt_proj.weight.T,
+        direction.dt_proj.bias.contiguous(),
+        scan_rates(-torch.exp(direction.A_log)),
+        direction.D.contiguous(),
+    )
+
+
+class Workspace:
+    """The buffers of a forward pass over sequences of at most ``length`` bases.
+
+    Examples
+    --------
+    >>> Workspace(ModelConfig(d_model=8, ffn_hidden=16), 5000).xz.shape
+    torch.Size([5000, 32])
+    """
+
+    def __init__(self, config: ModelConfig, length: int):
+        inner, width, hidden = config.d_inner, config.d_model, config.ffn_hidden
+        piece = min(PIECE, length)
+        self.n_state, self.rank = config.d_state, config.dt_width
+        self.stream, self.branch = torch.empty(length, width), torch.empty(length, width)
+        self.xz = torch.empty(length, 2 * inner)
+        self.merged = config.fusion == "add" and config.tie_projections
+        self.against = torch.empty(length, inner if self.merged else width)
+        self.normed, self.mixed = torch.empty(piece, width), torch.empty(piece, width)
+        self.inverse = torch.empty(piece)
+        self.u, self.dt, self.y = (torch.empty(piece, inner) for _ in range(3))
+        self.projected = torch.empty(piece, self.rank + 2 * self.n_state)
+        self.state = torch.empty(self.n_state, inner)
+        rows = piece * (config.top_k if any(kind[1] == "e" for kind in config.layer_kinds) else 1)
+        self.rows, self.outputs = torch.empty(rows, width), torch.empty(rows, width)
+        self.gated, self.upped = torch.empty(rows, hidden), torch.empty(rows, hidden)
+
+
+def _pieces(length: int) -> list[slice]:
+    return [slice(start, min(start + PIECE, length)) for start in range(0, length, PIECE)]
+
+
+def _scan_piece(
+    w: Workspace, p: _Prepared, xz: Tensor, at: slice, y: Tensor, *, reverse: bool, add: bool, gate: bool
+) -> None:
+    """Filter, project and scan one piece of ``xz`` (L, 2I), writing (or adding to) ``y`` (T, I)."""
+    n, inner = at.stop - at.start, xz.shape[1] // 2
+    u, dt, projected = w.u[:n], w.dt[:n], w.projected[:n]
+    convolve_into(xz[:, :inner], at.start, p.filters, p.bias, u, reverse=reverse)
+    torch.mm(u, p.x_proj, out=projected)
+    torch.mm(projected[:, : w.rank], p.dt_proj, out=dt)
+    B, C = projected[:, w.rank : w.rank + w.n_state], projected[:, w.rank + w.n_state :]
+    z = xz[at, inner:] if gate else None
+    scan_into(u, dt, p.rates, B, C, p.skip, p.dt_bias, z, w.state, y, reverse=reverse, add=add)
+
+
+def _mix(w: Workspace, block: Block, length: int) -> None:
+    """Run the norm and the mixer over ``length`` bases, and then, piece by piece, what follows them.
+
+    Against time first, while the norm and ``in_proj`` are being computed; then along time.
+    """
+    mixer: BiMamba = block.mixer
+    stream, branch, xz = w.stream[:length], w.branch[:length], w.xz[:length]
+    against, pieces = _prepare(mixer.against), _pieces(length)
+    xz_back = xz if mixer.tied else torch.empty_like(xz)
+    w.state.zero_()
+    for at in reversed(pieces):
+        n = at.stop - at.start
+        normed = w.normed[:n]
+        normalise_into(branch[at], stream[at], block.mixer_norm.weight, block.eps, normed, w.inverse)
+        torch.mm(normed, mixer.in_proj.weight.T, out=xz[at])
+        if not mixer.tied:
+            torch.mm(normed, mixer.in_proj_backward.weight.T, out=xz_back[at])
+        if w.merged:
+            _scan_piece(w, against, xz_back, at, w.against[at], reverse=True, add=False, gate=False)
+        else:
+            _scan_piece(w, against, xz_back, at, w.y[:n], reverse=True, add=False, gate=True)
+            out_proj = mixer.out_proj if mixer.tied else mixer.out_proj_backward
+            torch.mm(w.y[:n], out_proj.weight.T, out=w.against[at])
+
+
+def _finish_mixer(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, length: int) -> Tensor:
+    """Scan a piece along time, fuse, and project; the scans of earlier pieces have left their state."""
+    xz, n = w.xz[:length], at.stop - at.start
+    y = w.against[at] if w.merged else w.y[:n]
+    _scan_piece(w, along, xz, at, y, reverse=False, add=w.merged, gate=True)
+    torch.mm(y, mixer.out_proj.weight.T, out=w.mixed[:n])
+    return w.mixed[:n] if w.merged else mixer.fused(w.mixed[:n], w.against[at])
+
+
+def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor) -> Routing:
+    routing = moe.router(x[None], None)
+    rows, order, counts = dispatch(x, routing.experts[0], routing.n_experts)
+    n = len(rows)
+    runs = expert_runs(counts)
+    experts_into(rows, moe.gate, moe.up, moe.down, runs, w.gated[:n], w.upped[:n], w.upped[:n], w.outputs[:n])
+    out.copy_(combine(w.outputs[:n], order, routing.weights[0]))
+    return routing
+
+
+def _block(w: Workspace, block: Block, length: int) -> Routing | None:
+    """Take ``stream`` and ``branch``, the part yet to be added to it, through a block, in place."""
+    _mix(w, block, length)
+    along, routings = _prepare(block.mixer.along), []
+    w.state.zero_()
+    for at in _pieces(length):
+        n = at.stop - at.start
+        mixed = _finish_mixer(w, block.mixer, along, at, length)
+        normed = w.normed[:n]
+        normalise_into(mixed, w.stream[at], block.ffn_norm.weight, block.eps, normed, w.inverse)
+        if isinstance(block.ffn, MoE):
+            routings.append(_experts(w, block.ffn, normed, w.branch[at]))
+        else:
+            ffn, hidden = block.ffn, w.upped[:n]
+            weights = (ffn.gate.weight[None], ffn.up.weight[None], ffn.down.weight[None])
+            experts_into(normed, *weights, [slice(0, n)], w.gated[:n], hidden, hidden, w.branch[at])
+    if not routings:
+        return None
+    parts = [torch.cat([getattr(r, name) for r in routings], 1) for name in ("logits", "experts", "weights")]
+    return Routing(block.ffn.router.layer, *parts)
+
+
+def run(
+    backbone: Backbone, input_ids: Tensor, spans: Tensor | None, *, keep_stream: bool
+) -> tuple[Tensor, tuple[Routing, ...], tuple[Tensor, ...]]:
+    """Give the hidden states, routings and kept streams of :meth:`umbel.model.backbone.Backbone.forward`.
+
+    Parameters
+    ----------
+    spans
+        ``(B, 2)`` starts and stops of the rows' sequences; None takes all. Padding comes out as zeros.
+    """
+    config, (batch, length) = backbone.config, input_ids.shape
+    n_layers = len(backbone.layers)
+    hidden = torch.zeros(batch, length, config.d_model)
+    streams = tuple(torch.zeros_like(hidden) for _ in range(n_layers + 1)) if keep_stream else ()
+    routings = [
+        Routing(
+            i,
+            torch.zeros(batch, length, config.n_experts),
+            torch.full((batch, length, config.top_k), -1),
+            torch.zeros(batch, length, config.top_k),
+        )
+        for i, kind in enumerate(config.layer_kinds)
+        if kind[1] == "e"
+    ]
+    places = [(0, length)] * batch if spans is None else [tuple(row) for row in spans.tolist()]
+    w = Workspace(config, max([stop - start for start, stop in places], default=0))
+    for row, (start, stop) in enumerate(places):
+        n = stop - start
+        if n == 0:
+            continue
+        # The first norm adds the branch to the stream: begin with 0 + embedding.
+        w.stream[:n] = 0
+        torch.index_select(backbone.embedding.weight, 0, input_ids[row, start:stop], out=w.branch[:n])
+        for layer, block in enumerate(backbone.layers):
+            if keep_stream:
+                torch.add(w.stream[:n], w.branch[:n], out=streams[layer][row, start:stop])
+            found = _block(w, block, n)
+            for whole in routings:
+                if found is not None and whole.layer == layer:
+                    whole.logits[row, start:stop] = found.logits[0]
+                    whole.experts[row, start:stop] = found.experts[0]
+                    whole.weights[row, start:stop] = found.weights[0]
+        if keep_stream:
+            torch.add(w.stream[:n], w.branch[:n], out=streams[n_layers][row, start:stop])
+        for at in _pieces(n):
+            m = at.stop - at.start
+            y = hidden[row, start + at.start : start + at.stop]
+            normalise_into(w.branch[at], w.stream[at], backbone.norm.weight, config.norm_eps, y, w.inverse[:m])
+    return hidden, tuple(routings), streams
