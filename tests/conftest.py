@@ -12,6 +12,9 @@ import torch
 from toys import toy_run, write_toy_project
 
 torch.set_num_threads(1)
+# Before anything imports triton, which reads it then.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

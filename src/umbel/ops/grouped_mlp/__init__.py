@@ -18,10 +18,16 @@ def offered(x: Tensor) -> dict[str, str | None]:
     """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
     return {
         "grouped": grouped.why_not(x),
-        "triton": backends.why_not_triton(x),
+        "triton": backends.why_not_triton(x) or _why_not_interpreted(x),
         "cpu": backends.why_not_cpu_kernel(x),
         "reference": None,
     }
+
+
+def _why_not_interpreted(x: Tensor) -> str | None:
+    """Refuse what Triton's interpreter gets wrong: its matrix product takes the bits of bfloat16 for integers."""
+    wrong = x.device.type == "cpu" and x.dtype == torch.bfloat16
+    return "takes float32 and float16 on a CPU, and got torch.bfloat16" if wrong else None
 
 
 def grouped_mlp(
