@@ -71,7 +71,9 @@ def mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, backend: str) -> Tens
     return grouped_mlp.grouped_mlp(x, gate, up, down, counts, backend=backend)  # type: ignore[arg-type]
 
 
-OPERATORS: dict[str, tuple[Callable[..., list[Tensor]], Callable[..., Any], Callable[[Tensor], dict[str, str | None]]]] = {
+OPERATORS: dict[
+    str, tuple[Callable[..., list[Tensor]], Callable[..., Any], Callable[[Tensor], dict[str, str | None]]]
+] = {
     "selective_scan": (
         scan_inputs,
         lambda *x, backend: selective_scan.selective_scan(*x, backend=backend)[0],
@@ -180,7 +182,7 @@ def time_operator(
             size = torch.finfo(dtype).bits // 8
             moved = length * size * (2 * (2 * INNER + 2 * STATE) + 2 * INNER)
             source = torch.empty(1 << 28, dtype=torch.uint8, device=device)
-            copy = min(measure.in_turns({"copy": lambda: source.clone()}, 5, device)["copy"])
+            copy = min(measure.in_turns({"copy": source.clone}, 5, device)["copy"])
             row["share_of_copy_bandwidth"] = round(moved / min(times[fastest]) / (2 * (1 << 28) / copy), 3)
         found.append(row)
         print(operator, length, row["dtype"], row["pass"], row["us_per_token"], flush=True)

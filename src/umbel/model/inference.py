@@ -10,7 +10,7 @@ Shapes: B batch, L length, T a piece, D width, I inner width, N scan state.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -176,7 +176,7 @@ def _block(w: Workspace, block: Block, length: int) -> Routing | None:
     if not routings:
         return None
     parts = [torch.cat([getattr(r, name) for r in routings], 1) for name in ("logits", "experts", "weights")]
-    return Routing(block.ffn.router.layer, *parts)
+    return Routing(routings[0].layer, *parts)
 
 
 def run(
@@ -212,7 +212,7 @@ def run(
         # The first norm adds the branch to the stream: begin with 0 + embedding.
         w.stream[:n] = 0
         torch.index_select(backbone.embedding.weight, 0, input_ids[row, start:stop], out=w.branch[:n])
-        for layer, block in enumerate(backbone.layers):
+        for layer, block in enumerate(cast("list[Block]", list(backbone.layers))):
             if keep_stream:
                 torch.add(w.stream[:n], w.branch[:n], out=streams[layer][row, start:stop])
             found = _block(w, block, n)

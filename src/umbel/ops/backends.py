@@ -11,7 +11,6 @@ from torch import Tensor
 
 from umbel.errors import BackendError
 
-
 # Looked up once: the compiler of torch cannot trace a search for packages.
 INSTALLED = {name: find_spec(name) is not None for name in ("numba", "triton")}
 
@@ -65,5 +64,7 @@ def choose(operator: str, wanted: str, offered: Mapping[str, str | None]) -> str
         raise BackendError(f"{operator}: no backend {wanted!r}; there are auto, {', '.join(offered)}")
     if reason := offered[wanted]:
         able = [name for name, why in offered.items() if why is None]
-        raise BackendError(f"{operator}: backend {wanted!r} {reason}. Here backend='auto' or {' or '.join(able)} can run.")
+        raise BackendError(
+            f"{operator}: backend {wanted!r} {reason}. Here backend='auto' or {' or '.join(able)} can run."
+        )
     return wanted

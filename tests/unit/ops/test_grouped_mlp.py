@@ -75,7 +75,10 @@ def test_half_precision():
     assert y.dtype == torch.bfloat16
     assert (y.double() - wanted).norm() / wanted.norm() < 2e-2
     with torch.autocast("cpu", torch.bfloat16):
-        assert grouped_mlp(**{n: t.float() for n, t in v.items()}, counts_E=torch.tensor([4, 9, 7])).dtype == torch.bfloat16
+        assert (
+            grouped_mlp(**{n: t.float() for n, t in v.items()}, counts_E=torch.tensor([4, 9, 7])).dtype
+            == torch.bfloat16
+        )
 
 
 def test_gradients_in_float64():
@@ -125,7 +128,7 @@ def test_the_backward_does_not_grow_with_idle_experts_weights():
 
 def test_a_backend_that_cannot_run_is_refused_by_name():
     counts = torch.tensor([4, 0, 3])
-    with pytest.raises(BackendError, match="'cpu' takes float32 tensors on a CPU, and got torch.float64"):
+    with pytest.raises(BackendError, match=r"'cpu' takes float32 tensors on a CPU, and got torch\.float64"):
         grouped_mlp(**draw(), counts_E=counts, backend="cpu")
     with pytest.raises(BackendError, match="'grouped' takes bfloat16 tensors on a CUDA device"):
         grouped_mlp(**draw(), counts_E=counts, backend="grouped")

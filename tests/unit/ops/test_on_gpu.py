@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from agreement import assert_agrees, outputs_and_gradients
 from toys import toy_run
-from triton_agreement import assert_agrees, outputs_and_gradients
 
 from umbel.model.hf import new_model
 from umbel.ops.causal_conv import causal_conv

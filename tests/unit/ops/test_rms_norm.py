@@ -46,7 +46,10 @@ def test_the_cpu_kernels_agree_with_the_definition(shape, residual):
 def test_large_and_tiny_numbers():
     for scale in (1e-12, 1e12):
         v = draw(5, 40)
-        assert_close(errors(normalised, {**v, "x": v["x"] * scale, "residual": v["residual"] * scale}, "cpu", torch.float32), 3e-6)
+        assert_close(
+            errors(normalised, {**v, "x": v["x"] * scale, "residual": v["residual"] * scale}, "cpu", torch.float32),
+            3e-6,
+        )
 
 
 def test_gradients_in_float64():
@@ -89,5 +92,5 @@ def test_the_same_bits_on_any_number_of_threads():
 def test_refusals():
     with pytest.raises(ShapeError, match=r"x \(2, 3\), residual \(2, 4\) and weight \(3,\) do not fit together"):
         add_rms_norm(torch.ones(2, 3), torch.ones(2, 4), torch.ones(3), EPS)
-    with pytest.raises(BackendError, match="'cpu' takes float32 tensors on a CPU, and got torch.float64"):
+    with pytest.raises(BackendError, match=r"'cpu' takes float32 tensors on a CPU, and got torch\.float64"):
         add_rms_norm(**draw(2, 3), eps=EPS, backend="cpu")

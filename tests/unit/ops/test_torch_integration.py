@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from toys import toy_run
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from toys import toy_run
 
 from umbel.model.backbone import Block, spans_of
 from umbel.ops.causal_conv import op as conv
@@ -76,9 +76,7 @@ def gradients(function, module, x, spans, real):
 def test_a_block_compiles_whole_forward_and_backward(kind):
     module, inputs = _Alone(kind), block_inputs()
     compiled = torch.compile(module, fullgraph=True, backend=COMPILER)
-    for got, wanted in zip(
-        gradients(compiled, module, *inputs), gradients(module, module, *inputs), strict=True
-    ):
+    for got, wanted in zip(gradients(compiled, module, *inputs), gradients(module, module, *inputs), strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from triton_agreement import assert_agrees, outputs_and_gradients
+from agreement import assert_agrees, outputs_and_gradients
 
 from umbel.errors import BackendError
 from umbel.ops.causal_conv import causal_conv

@@ -21,6 +21,7 @@ def swiglu(gated: Tensor, upped: Tensor, out: Tensor) -> Tensor:
 
 
 def expert_runs(counts_E: Tensor) -> list[slice]:
+    """Turn rows per expert into the slice of rows of each."""
     ends = counts_E.cumsum(0).tolist()
     return [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 def why_not(x: Tensor) -> str | None:
     """Give the reason why torch's grouped product is not taken for ``x``, or None: torch documents one case."""
     if x.device.type != "cuda" or x.dtype != torch.bfloat16 or torch.cuda.get_device_capability(x.device) < (8, 0):
-        return f"takes bfloat16 tensors on a CUDA device of compute capability 8.0 or more, and got {x.dtype} on {x.device}"
+        given = f"{x.dtype} on {x.device}"
+        return f"takes bfloat16 tensors on a CUDA device of compute capability 8.0 or more, and got {given}"
     return None
 
 

@@ -83,9 +83,7 @@ def _differentiate(ctx: Any, g_RD: Tensor | None, *_: None) -> tuple[Tensor | No
 _forward.register_autograd(_differentiate, setup_context=_remember)
 
 
-def apply(
-    x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor, backend: str
-) -> Tensor:
+def apply(x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor, backend: str) -> Tensor:
     """Run the experts by the kernels named; as :func:`umbel.ops.grouped_mlp.reference.apply`."""
     tensors = (x_RD, gate_EFD, up_EFD, down_EDF)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)

@@ -77,9 +77,10 @@ def add_rms_norm(
     if out_dtype is None:
         kind = x.device.type
         out_dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    chosen = backends.choose("add_rms_norm", backend, offered(x if residual is None else residual))
-    if chosen == "cpu" and {x.dtype, weight.dtype, out_dtype} != {torch.float32}:
-        chosen = "reference"
+    reasons = offered(x if residual is None else residual)
+    if {x.dtype, weight.dtype, out_dtype} != {torch.float32}:
+        reasons["cpu"] = reasons["cpu"] or "takes float32 throughout, and not every tensor here is"
+    chosen = backends.choose("add_rms_norm", backend, reasons)
     if chosen == "reference":
         return reference.apply(x, residual, weight, eps, out_dtype)
     return op.apply(x, residual, weight, eps, out_dtype, chosen)

@@ -104,12 +104,10 @@ def selective_scan(
     ([40.0, 40.0, 40.0], torch.Size([1, 1, 1]))
     """
     both = u.dim() == 4
-    inputs = (u, dt, A, B, C, D, dt_bias)
     if not both:
-        inputs = tuple(x[None] for x in inputs)
+        u, dt, A, B, C, D, dt_bias = (x[None] for x in (u, dt, A, B, C, D, dt_bias))
         initial_state = None if initial_state is None else initial_state[None]
-    _check(*inputs, z, initial_state, spans, both, reverse)
-    u, dt, A, B, C, D, dt_bias = inputs
+    _check(u, dt, A, B, C, D, dt_bias, z, initial_state, spans, both, reverse)
     chosen = backends.choose("selective_scan", backend, offered(u))
     if chosen in ("triton", "cpu"):
         y, last = op.scan(u, dt, A, B, C, D, dt_bias, z, initial_state, spans, reverse, chosen)

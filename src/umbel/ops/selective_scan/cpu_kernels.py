@@ -336,7 +336,11 @@ def backward(a):  # type: ignore[no-untyped-def]
                 _gather(g_y + 4 * batch * length * width, width, t_first, t_step, count, low, high, all_g_sums)
                 for c in range(low, high, LANES):
                     live, block = high - c, (c - low) // LANES
-                    raws, us, g_sums = all_raws + 4 * block * TILE, all_us + 4 * block * TILE, all_g_sums + 4 * block * TILE
+                    raws, us, g_sums = (
+                        all_raws + 4 * block * TILE,
+                        all_us + 4 * block * TILE,
+                        all_g_sums + 4 * block * TILE,
+                    )
                     bias_c, skip_c = load_part(bias, s * width + c, live), load_part(skip, s * width + c, live)
                     sum_skip = load(for_skip, block * LANES)
                     for k in range(count):
