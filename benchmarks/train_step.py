@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import measure
 import numpy as np
 import torch
 
-from umbel.config import MaskingConfig, RunConfig
+from umbel.config import MaskingConfig, ModelConfig, RunConfig
 from umbel.data.batches import Batch, collate
 from umbel.data.masking import corrupt
 from umbel.model.backbone import count_parameters
@@ -39,7 +37,25 @@ def made_up_batch(run: RunConfig) -> Batch:
     return collate([corrupt(row, nothing, MaskingConfig(), 0, 0, i) for i, row in enumerate(codes)])
 
 
-def measure(case: str, device: torch.device, steps: int) -> dict[str, object]:
+def products_flop(config: ModelConfig) -> int:
+    """Count the operations of a forward pass's matrix products for one token, active experts only."""
+    width, inner, rank, state = config.d_model, config.d_inner, config.dt_width, config.d_state
+    mixer = 2 * width * inner + 2 * inner * (rank + 2 * state) + 2 * rank * inner + inner * width
+    flop = 0
+    for kind in config.layer_kinds:
+        flop += 2 * mixer + 6 * width * config.ffn_hidden * (config.top_k if kind[1] == "e" else 1)
+    return flop
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure operations a second of one large square product."""
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    took = measure.in_turns({"mm": lambda: torch.mm(a, b)}, 10, device)["mm"]
+    return 2 * n**3 / min(took)
+
+
+def time_recipe(case: str, device: torch.device, steps: int) -> dict[str, object]:
     recipe, _, window = case.partition(":")
     run = load_recipe(recipe)
     if window:
@@ -50,12 +66,11 @@ def measure(case: str, device: torch.device, steps: int) -> dict[str, object]:
     dtype = autocast_dtype(device, run.train.autocast)
     seconds = []
     for step in range(steps + 2):
-        began = time.perf_counter()
-        train_step(model, optimizer, [batch], run, step, device, dtype)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        took = measure.seconds(
+            lambda step=step: train_step(model, optimizer, [batch], run, step, device, dtype), device
+        )
         if step >= 2:
-            seconds.append(time.perf_counter() - began)
+            seconds.append(took)
     tokens = int(batch.attention_mask.sum())
     median = statistics.median(seconds)
     return {
@@ -67,6 +82,12 @@ def measure(case: str, device: torch.device, steps: int) -> dict[str, object]:
         "seconds_per_step": median,
         "seconds_min_max": [min(seconds), max(seconds)],
         "tokens_per_s": tokens / median,
+        # Forward and backward are three times the products of a forward pass.
+        "share_of_matmul_rate": 3
+        * products_flop(run.model)
+        * tokens
+        / median
+        / matmul_rate(device, dtype or torch.float32),
         "peak_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
     }
 
@@ -80,32 +101,18 @@ def main() -> None:
     parser.add_argument("--commit", default=None, help="where git is not at hand")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    commit = (
-        arguments.commit
-        or subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    )
-    results = {
-        "commit": commit,
-        "machine": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else platform.processor() or platform.machine(),
-        "device": str(device),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cases": [],
-    }
+    results = {**measure.facts(device, arguments.commit), "cases": []}
     for case in arguments.cases:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
-            found = measure(case, device, arguments.steps)
+            found = time_recipe(case, device, arguments.steps)
         except torch.OutOfMemoryError as error:
             found = {"case": case, "failed": str(error).split(".")[0]}
         print(json.dumps(found), flush=True)
         results["cases"].append(found)
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+        measure.write(arguments.out, results)
 
 
-main()
+if __name__ == "__main__":
+    main()

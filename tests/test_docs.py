@@ -106,3 +106,15 @@ def test_the_changelog_has_the_version():
     import umbel
 
     assert f"## {umbel.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_tables_of_the_performance_page_are_made_from_the_results():
+    import sys
+
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import tables
+    finally:
+        sys.path.pop(0)
+    page = tables.PAGE.read_text()
+    assert tables.render(page) == page

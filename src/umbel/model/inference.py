@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from umbel.config import ModelConfig
 from umbel.model.bimamba import BiMamba, Direction
-from umbel.model.moe import MoE, combine, dispatch
+from umbel.model.layers import SwiGLU
+from umbel.model.moe import MoE, Router, combine, dispatch
 from umbel.model.routing import Routing
 from umbel.ops import backends
 from umbel.ops.causal_conv.cpu import convolve_into
@@ -32,15 +33,29 @@ PIECE = 2048
 """Bases in a piece: enough for matrix products at full speed, few enough for the buffers to stay in cache."""
 
 
+_PLAIN = (Direction, BiMamba, SwiGLU, MoE, Router, nn.Linear, nn.RMSNorm, nn.Embedding, nn.ModuleList)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Tell whether calling a module does nothing but what its class says: no hook, no adapter, no other forward."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return type(module) in _PLAIN and not hooked
+
+
 def is_possible(backbone: Backbone) -> bool:
-    """Tell whether a forward pass may go this way: no gradients, float32 on a CPU with our kernels, no autocast."""
-    weight = backbone.embedding.weight
-    return not (
-        torch.is_grad_enabled()
-        or backends.why_not_cpu_kernel(weight)
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
-    )
+    """Tell whether a forward pass may go this way.
+
+    It needs no gradients, float32 on a CPU with our kernels, and no autocast. And as it reads weights rather than
+    calling modules, nobody may have hooked into them or put others (adapters, say) in their places.
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    if any(backends.why_not_cpu_kernel(p) for p in backbone.parameters()):
+        return False
+    blocks = list(backbone.layers)
+    parts = [m for m in backbone.modules() if m is not backbone and m not in blocks]
+    hooked = any(b._forward_hooks or b._forward_pre_hooks or "forward" in vars(b) for b in blocks)
+    return not hooked and all(_is_plain(m) for m in parts)
 
 
 @dataclass

@@ -88,6 +88,36 @@ def test_it_stands_aside_where_it_cannot_be_used(monkeypatch):
     assert hidden.shape == (1, 9, backbone.config.d_model)
 
 
+class _Doubled(torch.nn.Module):
+    """An adapter of sorts: something else where a linear layer was."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear, self.weight = linear, linear.weight
+
+    def forward(self, x):
+        return 2 * self.linear(x)
+
+
+@pytest.mark.parametrize("way", ["hook on a block", "hook on a part", "another module", "another forward"])
+def test_hooks_and_adapters_are_not_passed_by(way):
+    backbone, ids, seen = make("published"), torch.randint(5, 11, (1, 9)), []
+    with torch.no_grad():
+        plain = backbone(ids).hidden
+        block = backbone.layers[1]
+        if way == "hook on a block":
+            block.register_forward_hook(lambda *_: seen.append(1))
+        elif way == "hook on a part":
+            block.mixer.out_proj.register_forward_pre_hook(lambda *_: seen.append(1))
+        elif way == "another module":
+            block.mixer.out_proj = _Doubled(block.mixer.out_proj)
+        else:
+            forward = block.mixer.forward
+            block.mixer.forward = lambda *a: seen.append(1) or forward(*a)
+        hidden = backbone(ids).hidden
+    assert seen or not torch.allclose(hidden, plain)
+
+
 def test_buffers_as_long_as_the_sequence_are_few():
     """The residual stream and branch, in_proj's output and one direction: 6 times the width for the published shape."""
     config = toy_run().model

@@ -79,3 +79,18 @@ def test_the_router_stays_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         _, routing = moe(torch.randn(1, 4, 6).to(torch.bfloat16))
     assert routing.logits.dtype == routing.weights.dtype == torch.float32
+
+
+def test_nothing_about_the_routing_is_read_by_the_host(monkeypatch):
+    """On the meta device there are no values: a shape or a choice that depended on one would raise."""
+    from umbel.ops.grouped_mlp import grouped
+
+    monkeypatch.setattr(grouped, "why_not", lambda x: None)
+    # torch's product has no implementation there; its shapes are all that matters.
+    monkeypatch.setattr(grouped.F, "grouped_mm", lambda x, w, offs: x.new_empty(x.shape[0], w.shape[2]))
+    with torch.device("meta"):
+        moe = MoE(CONFIG, layer=0)
+        x, real = torch.empty(2, 8, 6), torch.empty(2, 8, dtype=torch.bool)
+    y, routing = moe(x, real)
+    assert y.shape == (2, 8, 6)
+    assert routing.experts.shape == (2, 8, 2)
