@@ -173,6 +173,12 @@ def total(builder: Any, value: Any) -> Any:
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
+@_emits(types.float32, vector)
+def least(builder: Any, value: Any) -> Any:
+    """Give the smallest of the sixteen numbers."""
+    return _call(builder, f"llvm.vector.reduce.fmin.v{LANES}f32", ir.FloatType(), value)
+
+
 @_emits(types.void, types.intp, types.intp, types.float32)
 def put(builder: Any, address: Any, index: Any, value: Any) -> None:
     """Write one float, ``index`` floats after ``address``."""
@@ -237,6 +243,10 @@ def minimum(builder: Any, x: Any, y: Any) -> Any:
     return _call(builder, f"llvm.minnum.v{LANES}f32", _FLOATS, x, y)
 
 
+_MAGIC = 12582912.0
+"""1.5 * 2**23: added, it pushes the fraction out of the mantissa, and leaves the whole number in the lowest bits."""
+
+
 def _polynomial(builder: Any, x: Any, *coefficients: float) -> Any:
     """Evaluate a polynomial, highest power first."""
     value = _constant(coefficients[0])
@@ -247,8 +257,7 @@ def _polynomial(builder: Any, x: Any, *coefficients: float) -> Any:
 
 def _round(builder: Any, x: Any) -> tuple[Any, Any]:
     """Give the nearest whole number, and bits whose lowest ones are that number."""
-    # 1.5 * 2^23: added, it pushes the fraction out of the mantissa.
-    magic = _constant(12582912.0)
+    magic = _constant(_MAGIC)
     pushed = builder.fadd(x, magic)
     return builder.fsub(pushed, magic), builder.bitcast(pushed, _INTS)
 
@@ -259,13 +268,25 @@ def _scale(builder: Any, x: Any, bits: Any) -> Any:
     return builder.bitcast(builder.add(builder.bitcast(x, _INTS), exponent), _FLOATS)
 
 
+_POWERS_OF_TWO = (1.326472786e-03, 9.671512924e-03, 5.550733743e-02, 2.402224208e-01, 6.931469776e-01, 1.0)
+
+
+@_emits(vector, vector, vector)
+def exp2_of_product(builder: Any, x: Any, y: Any) -> Any:
+    """2**(x y) for x y in [-126, 0], within 2e-7 relative: two operations fewer than :func:`exp2` of the product."""
+    magic = _constant(_MAGIC)
+    pushed = _fma(builder, x, y, magic)
+    whole = builder.fsub(pushed, magic)
+    rest = _fma(builder, x, y, builder.fneg(whole))
+    return _scale(builder, _polynomial(builder, rest, *_POWERS_OF_TWO), builder.bitcast(pushed, _INTS))
+
+
 @_emits(vector, vector)
 def exp2(builder: Any, x: Any) -> Any:
     """2**x for x <= 0, within 2e-7 relative and exact at 0; below -126 it stays at 2**-126."""
     x = _call(builder, f"llvm.maxnum.v{LANES}f32", _FLOATS, x, _constant(-126.0))
     whole, bits = _round(builder, x)
-    powers = (1.326472786e-03, 9.671512924e-03, 5.550733743e-02, 2.402224208e-01, 6.931469776e-01, 1.0)
-    return _scale(builder, _polynomial(builder, builder.fsub(x, whole), *powers), bits)
+    return _scale(builder, _polynomial(builder, builder.fsub(x, whole), *_POWERS_OF_TWO), bits)
 
 
 @_emits(vector, vector)

@@ -5,7 +5,22 @@ import pytest
 import torch
 
 from umbel.ops.threads import COUNTER, FIRST, TASKS, launch
-from umbel.ops.vectors import LANES, exp, exp2, fetch_add, kernel, load, load_part, log1p, put, store, store_part, total
+from umbel.ops.vectors import (
+    LANES,
+    exp,
+    exp2,
+    exp2_of_product,
+    fetch_add,
+    kernel,
+    least,
+    load,
+    load_part,
+    log1p,
+    put,
+    store,
+    store_part,
+    total,
+)
 
 
 @kernel
@@ -17,6 +32,16 @@ def _functions(a):
         store(a[FIRST + 1], i, exp2(load(a[FIRST], i)))
         store(a[FIRST + 2], i, exp(load(a[FIRST], i)))
         store(a[FIRST + 3], i, log1p(exp2(load(a[FIRST], i))))
+
+
+@kernel
+def _products(a):
+    while True:
+        i = fetch_add(a, COUNTER) * 16
+        if i >= a[TASKS] * 16:
+            return
+        store(a[FIRST + 2], i, exp2_of_product(load(a[FIRST], i), load(a[FIRST + 1], i)))
+        put(a[FIRST + 3], i // 16, least(load(a[FIRST + 1], i)))
 
 
 @kernel
@@ -40,6 +65,14 @@ def test_accuracy():
     assert float((e / torch.exp(d) - 1).abs().max()) < 2e-7
     assert float((log / torch.log1p(two) - 1).abs().max()) < 3e-7
     assert (two[:16] == 1).all()
+
+
+def test_powers_of_products():
+    x, y = torch.rand(16_000) * 10, -torch.rand(16_000) * 12
+    out, lowest = torch.empty(16_000), torch.empty(1000)
+    launch(_products, 1000, 0, *(v.data_ptr() for v in (x, y, out, lowest)))
+    assert float((out / torch.exp2(x.double() * y.double()) - 1).abs().max()) < 2e-7
+    assert torch.equal(lowest, y.view(1000, 16).min(1).values)
 
 
 def test_far_ends_stay_finite():

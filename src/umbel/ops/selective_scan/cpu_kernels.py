@@ -17,14 +17,17 @@ from umbel.ops.vectors import (
     LANES,
     exp,
     exp2,
+    exp2_of_product,
     fetch_add,
     int_at,
     keep_apart,
+    least,
     kernel,
     load,
     load_part,
     log1p,
     maximum,
+    minimum,
     put,
     splat,
     splat_at,
@@ -111,6 +114,17 @@ def _advance(steps, inputs, sums, state, rate, b, b_step, c, c_step, count):  # 
     store(state, 0, h)
 
 
+@njit
+def _advance_gently(steps, inputs, sums, state, rate, b, b_step, c, c_step, count):  # type: ignore[no-untyped-def]
+    """Do as :func:`_advance` does where no state shrinks by more than 2**-126 in a step: that needs less."""
+    keep_apart()
+    h, a = load(state, 0), load(rate, 0)
+    for k in range(count):
+        h = exp2_of_product(load(steps, k * LANES), a) * h + load(inputs, k * LANES) * splat_at(b, k * b_step)
+        store(sums, k * LANES, splat_at(c, k * c_step) * h + load(sums, k * LANES))
+    store(state, 0, h)
+
+
 @kernel
 def forward(a):  # type: ignore[no-untyped-def]
     """Scan; the arguments are listed in :func:`umbel.ops.selective_scan.cpu.forward`."""
@@ -177,29 +191,30 @@ def forward(a):  # type: ignore[no-untyped-def]
                 for c in range(low, high, LANES):
                     live, block = high - c, (c - low) // LANES
                     bias_c, skip_c = load_part(bias, s * width + c, live), load_part(skip, s * width + c, live)
+                    longest = zero()
                     for k in range(count):
                         at = block * TILE + k * LANES
                         step, x = softplus(load(steps, at) + bias_c), load(inputs, at)
+                        longest = maximum(longest, step)
                         store(steps, at, step)
                         store(inputs, at, step * x)
                         store(sums, at, skip_c * x + load(sums, at) if before else skip_c * x)
+                    fastest = zero()
+                    for n in range(n_state):
+                        fastest = minimum(fastest, load(decays, (block * n_state + n) * LANES))
+                    gently = least(longest * fastest) > np.float32(-126.0)
                     for n in range(n_state):
                         place = (block * n_state + n) * LANES
                         if kept != 0:
                             where = (((s * n_batch + batch) * n_chunks + tile) * n_state + n) * width + c
                             store_part(kept, where, load(states, place), live)
-                        _advance(
-                            steps + 4 * block * TILE,
-                            inputs + 4 * block * TILE,
-                            sums + 4 * block * TILE,
-                            states + 4 * place,
-                            decays + 4 * place,
-                            b_row + 4 * (t_first * b_t + n),
-                            t_step * b_t,
-                            c_row + 4 * (t_first * c_t + n),
-                            t_step * c_t,
-                            count,
-                        )
+                        dts, dus, ys = steps + 4 * block * TILE, inputs + 4 * block * TILE, sums + 4 * block * TILE
+                        hs, rate = states + 4 * place, decays + 4 * place
+                        b_n, c_n = b_row + 4 * (t_first * b_t + n), c_row + 4 * (t_first * c_t + n)
+                        if gently:
+                            _advance_gently(dts, dus, ys, hs, rate, b_n, t_step * b_t, c_n, t_step * c_t, count)
+                        else:
+                            _advance(dts, dus, ys, hs, rate, b_n, t_step * b_t, c_n, t_step * c_t, count)
                 if finish and ungated != 0:
                     _scatter(ungated + 4 * row, width, t_first, t_step, count, low, high, sums)
                 if finish and z0 != 0:
