@@ -76,7 +76,7 @@ def _prepare(direction: Direction) -> _Prepared:
         direction.conv_weight.T.contiguous(),
         direction.conv_bias.contiguous(),
         direction.x_proj.weight.T,
-        direction.dt_proj.weight.T,
+        direction.dt_proj.weight.T.contiguous(),
         direction.dt_proj.bias.contiguous(),
         scan_rates(-torch.exp(direction.A_log)),
         direction.D.contiguous(),
@@ -102,7 +102,7 @@ class Workspace:
         self.against = torch.empty(length, inner if self.merged else width)
         self.normed, self.mixed = torch.empty(piece, width), torch.empty(piece, width)
         self.inverse = torch.empty(piece)
-        self.u, self.dt, self.y = (torch.empty(piece, inner) for _ in range(3))
+        self.u, self.y = torch.empty(piece, inner), torch.empty(piece, inner)
         self.projected = torch.empty(piece, self.rank + 2 * self.n_state)
         self.state = torch.empty(self.n_state, inner)
         rows = piece * (config.top_k if any(kind[1] == "e" for kind in config.layer_kinds) else 1)
@@ -119,13 +119,12 @@ def _scan_piece(
 ) -> None:
     """Filter, project and scan one piece of ``xz`` (L, 2I), writing (or adding to) ``y`` (T, I)."""
     n, inner = at.stop - at.start, xz.shape[1] // 2
-    u, dt, projected = w.u[:n], w.dt[:n], w.projected[:n]
+    u, projected = w.u[:n], w.projected[:n]
     convolve_into(xz[:, :inner], at.start, p.filters, p.bias, u, reverse=reverse)
     torch.mm(u, p.x_proj, out=projected)
-    torch.mm(projected[:, : w.rank], p.dt_proj, out=dt)
-    B, C = projected[:, w.rank : w.rank + w.n_state], projected[:, w.rank + w.n_state :]
+    low, B, C = projected.split([w.rank, w.n_state, w.n_state], 1)
     z = xz[at, inner:] if gate else None
-    scan_into(u, dt, p.rates, B, C, p.skip, p.dt_bias, z, w.state, y, reverse=reverse, add=add)
+    scan_into(u, low, p.dt_proj, p.rates, B, C, p.skip, p.dt_bias, z, w.state, y, reverse=reverse, add=add)
 
 
 def _mix(w: Workspace, block: Block, length: int) -> None:

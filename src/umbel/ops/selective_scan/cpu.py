@@ -68,14 +68,15 @@ def forward(
         *(place for x in (u, dt, B, C) for place in _located(x)),
         *((0, 0, 0) if z is None else _located(z)),
         *(_address(x) for x in (rates, D, dt_bias, initial, y, ungated, last, kept, spans)),
-        0,
+        *(0, 0, 0),
     )
     return y, last.transpose(2, 3).contiguous(), ungated, kept
 
 
 def scan_into(
     u: Tensor,
-    dt: Tensor,
+    low_rank_dt: Tensor,
+    dt_weight: Tensor,
     rates: Tensor,
     B: Tensor,
     C: Tensor,
@@ -88,12 +89,14 @@ def scan_into(
     reverse: bool,
     add: bool,
 ) -> None:
-    """Scan one piece of one sequence in place, for inference piece by piece.
+    """Scan one piece of one sequence in place, for inference piece by piece; the step projection is done on the way.
 
     Parameters
     ----------
-    u, dt, B, C, z
-        ``(T, I)`` and ``(T, N)``, with stride 1 along the last dimension.
+    u, low_rank_dt, B, C, z
+        ``(T, I)``, ``(T, R)``, ``(T, N)``, ``(T, N)`` and ``(T, I)``, with stride 1 along the last dimension.
+    dt_weight
+        ``(R, I)``, contiguous: the raw steps are ``low_rank_dt @ dt_weight``.
     rates, D, dt_bias
         From :func:`scan_rates`, ``(N, I)``; ``(I,)``, ``(I,)``; contiguous.
     state
@@ -108,10 +111,10 @@ def scan_into(
         -(-inner // (kernels.GROUP * kernels.LANES)),
         kernels.forward_scratch(len(rates)),
         *(1, 1, length, inner, len(rates), int(reverse)),
-        *(place for x in (u, dt, B, C) for place in (x.data_ptr(), 0, 0, x.stride(0))),
+        *(place for x in (u, low_rank_dt, B, C) for place in (x.data_ptr(), 0, 0, x.stride(0))),
         *((0, 0, 0) if z is None else (z.data_ptr(), 0, z.stride(0))),
         *(_address(x) for x in (rates, D, dt_bias, state, y, None, state, None, None)),
-        int(add),
+        *(int(add), dt_weight.data_ptr(), len(dt_weight)),
     )
 
 

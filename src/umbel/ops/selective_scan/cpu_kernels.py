@@ -21,8 +21,8 @@ from umbel.ops.vectors import (
     fetch_add,
     int_at,
     keep_apart,
-    least,
     kernel,
+    least,
     load,
     load_part,
     log1p,
@@ -104,6 +104,31 @@ def _blank(y, first, last, stride, c, live):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _project(x, x_t, rank, weight, width, t_first, t_step, count, low, high, table):  # type: ignore[no-untyped-def]
+    """Fill ``table`` with the products of x (T, rank) and ``weight`` (rank, width), four bases at a time."""
+    keep_apart()
+    for c in range(low, high, LANES):
+        place = (c - low) // LANES * TILE
+        for k in range(0, count, 4):
+            # Beyond the tile's last base the same one is computed again, into rows that nobody reads.
+            at = (t_first + k * t_step) * x_t
+            at_1 = (t_first + min(k + 1, count - 1) * t_step) * x_t
+            at_2 = (t_first + min(k + 2, count - 1) * t_step) * x_t
+            at_3 = (t_first + min(k + 3, count - 1) * t_step) * x_t
+            v, v_1, v_2, v_3 = zero(), zero(), zero(), zero()
+            for r in range(rank):
+                w = load_part(weight, r * width + c, high - c)
+                v = splat_at(x, at + r) * w + v
+                v_1 = splat_at(x, at_1 + r) * w + v_1
+                v_2 = splat_at(x, at_2 + r) * w + v_2
+                v_3 = splat_at(x, at_3 + r) * w + v_3
+            store(table, place + k * LANES, v)
+            store(table, place + k * LANES + LANES, v_1)
+            store(table, place + k * LANES + 2 * LANES, v_2)
+            store(table, place + k * LANES + 3 * LANES, v_3)
+
+
+@njit
 def _advance(steps, inputs, sums, state, rate, b, b_step, c, c_step, count):  # type: ignore[no-untyped-def]
     """Take sixteen channels of one state through ``count`` steps, adding C h to ``sums``."""
     keep_apart()
@@ -141,7 +166,7 @@ def forward(a):  # type: ignore[no-untyped-def]
     z0, z_b, z_t = a[FIRST + 22], a[FIRST + 23], a[FIRST + 24]
     rates, skip, bias, initial = a[FIRST + 25], a[FIRST + 26], a[FIRST + 27], a[FIRST + 28]
     y, ungated, last, kept, spans = a[FIRST + 29], a[FIRST + 30], a[FIRST + 31], a[FIRST + 32], a[FIRST + 33]
-    adds = a[FIRST + 34]
+    adds, dt_weight, rank = a[FIRST + 34], a[FIRST + 35], a[FIRST + 36]
     n_groups = (width + GROUP * LANES - 1) // (GROUP * LANES)
     n_chunks = (length + CHUNK - 1) // CHUNK
     while True:
@@ -184,7 +209,10 @@ def forward(a):  # type: ignore[no-untyped-def]
                 t_low, t_high = max(start, tile * CHUNK), min(stop, tile * CHUNK + CHUNK)
                 count = t_high - t_low
                 t_first, t_step = (t_high - 1, -1) if against else (t_low, 1)
-                _gather(dt, dt_t, t_first, t_step, count, low, high, steps)
+                if dt_weight != 0:
+                    _project(dt, dt_t, rank, dt_weight, width, t_first, t_step, count, low, high, steps)
+                else:
+                    _gather(dt, dt_t, t_first, t_step, count, low, high, steps)
                 _gather(u, u_t, t_first, t_step, count, low, high, inputs)
                 if before:
                     _gather(y + 4 * row, width, t_first, t_step, count, low, high, sums)
