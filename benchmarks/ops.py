@@ -25,8 +25,9 @@ from umbel.ops.devices import resolve_device
 INNER, STATE, WIDTH, TAPS, HIDDEN, RANK = 1024, 16, 512, 4, 1408, 32
 OUTSIDE_AUTO = {"reference": 512}
 """The longest sequence for which the definition is timed."""
-PLAIN_BACKWARD = 8192
-"""The longest sequence for which plain torch is timed with its backward on a CPU."""
+PLAIN_BACKWARD = 512
+"""The longest sequence for which plain torch is timed with its backward: beyond, the gigabytes it takes and frees
+slow what is timed after it."""
 
 
 def scan_inputs(length: int, dtype: torch.dtype, device: torch.device, inner: int = INNER) -> list[Tensor]:

@@ -22,7 +22,7 @@ import torch
 
 logger = logging.getLogger("umbel")
 
-NOTICE_AFTER_S = 1.0
+NOTICE_AFTER_S = 1.5
 
 COUNTER, TASKS, ENTERED, SCRATCH, SCRATCH_FLOATS, FIRST = 0, 1, 2, 3, 4, 5
 
