@@ -135,7 +135,7 @@ def backward(
     kept: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Differentiate; shapes and meaning as in :mod:`umbel.ops.selective_scan.op`."""
-    kernels = load_kernels("umbel.ops.selective_scan.cpu_kernels")
+    kernels = load_kernels("umbel.ops.selective_scan.cpu_gradient")
     n_directions, batch, length, inner = u.shape
     n_state, wide = A.shape[2], kernels.backward_group(inner)
     group = wide * kernels.LANES
