@@ -155,10 +155,10 @@ def mixers(length: int) -> dict[str, Any]:
     def ours() -> None:
         w.stream[:length] = 0
         w.branch[:length] = x[0]
-        inference._mix(w, block, length)
+        inference._go_against_time(w, block, length)
         w.state.zero_()
         for at in inference._pieces(length):
-            inference._finish_mixer(w, block.mixer, along, at, length)
+            inference._go_along_time(w, block.mixer, along, at, length)
 
     peers = their_mixers()
     found = measure.in_turns({"ours": ours, "transformers": lambda: both_ways(peers, x)}, 5, CPU, 90.0)

@@ -36,26 +36,25 @@ PIECE = 2048
 _PLAIN = (Direction, BiMamba, SwiGLU, MoE, Router, nn.Linear, nn.RMSNorm, nn.Embedding, nn.ModuleList)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Tell whether calling a module does nothing but what its class says: no hook, no adapter, no other forward."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return type(module) in _PLAIN and not hooked
-
-
 def is_possible(backbone: Backbone) -> bool:
     """Tell whether a forward pass may go this way.
 
     It needs no gradients, float32 on a CPU with our kernels, and no autocast. And as it reads weights rather than
-    calling modules, nobody may have hooked into them or put others (adapters, say) in their places.
+    calling modules, calling each must do nothing but what its class says: nobody may have hooked into them, put
+    others (adapters, say) in their places, or given them another forward.
     """
+    from umbel.model.backbone import Block
+
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    if any(backends.why_not_cpu_kernel(p) for p in backbone.parameters()):
+    if backends.why_not_cpu_kernel(*backbone.parameters()):
         return False
-    blocks = list(backbone.layers)
-    parts = [m for m in backbone.modules() if m is not backbone and m not in blocks]
-    hooked = any(b._forward_hooks or b._forward_pre_hooks or "forward" in vars(b) for b in blocks)
-    return not hooked and all(_is_plain(m) for m in parts)
+    return all(
+        (type(m) in _PLAIN or type(m) is Block)
+        and not (m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m))
+        for m in backbone.modules()
+        if m is not backbone
+    )
 
 
 @dataclass
@@ -106,7 +105,7 @@ class Workspace:
         self.projected = torch.empty(piece, self.rank + 2 * self.n_state)
         self.state = torch.empty(self.n_state, inner)
         rows = piece * (config.top_k if any(kind[1] == "e" for kind in config.layer_kinds) else 1)
-        self.rows, self.outputs = torch.empty(rows, width), torch.empty(rows, width)
+        self.outputs = torch.empty(rows, width)
         self.gated, self.upped = torch.empty(rows, hidden), torch.empty(rows, hidden)
 
 
@@ -127,11 +126,8 @@ def _scan_piece(
     scan_into(u, low, p.dt_proj, p.rates, B, C, p.skip, p.dt_bias, z, w.state, y, reverse=reverse, add=add)
 
 
-def _mix(w: Workspace, block: Block, length: int) -> None:
-    """Run the norm and the mixer over ``length`` bases, and then, piece by piece, what follows them.
-
-    Against time first, while the norm and ``in_proj`` are being computed; then along time.
-    """
+def _go_against_time(w: Workspace, block: Block, length: int) -> None:
+    """Walk from the last piece to the first: norm, ``in_proj``, and the scan against time, left in ``w.against``."""
     mixer: BiMamba = block.mixer
     stream, branch, xz = w.stream[:length], w.branch[:length], w.xz[:length]
     against, pieces = _prepare(mixer.against), _pieces(length)
@@ -152,7 +148,7 @@ def _mix(w: Workspace, block: Block, length: int) -> None:
             torch.mm(w.y[:n], out_proj.weight.T, out=w.against[at])
 
 
-def _finish_mixer(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, length: int) -> Tensor:
+def _go_along_time(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, length: int) -> Tensor:
     """Scan a piece along time, fuse, and project; the scans of earlier pieces have left their state."""
     xz, n = w.xz[:length], at.stop - at.start
     y = w.against[at] if w.merged else w.y[:n]
@@ -161,36 +157,36 @@ def _finish_mixer(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, len
     return w.mixed[:n] if w.merged else mixer.fused(w.mixed[:n], w.against[at])
 
 
-def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor) -> Routing:
+def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor, at: slice, whole: Routing) -> None:
+    """Route one piece (T, D), run its experts, and write what came of it to ``out`` and to its part of ``whole``."""
     routing = moe.router(x[None], None)
     rows, order, counts = dispatch(x, routing.experts[0], routing.n_experts)
     n = len(rows)
     runs = expert_runs(counts)
     experts_into(rows, moe.gate, moe.up, moe.down, runs, w.gated[:n], w.upped[:n], w.upped[:n], w.outputs[:n])
     out.copy_(combine(w.outputs[:n], order, routing.weights[0]))
-    return routing
+    whole.logits[at], whole.experts[at], whole.weights[at] = routing.logits[0], routing.experts[0], routing.weights[0]
 
 
-def _block(w: Workspace, block: Block, length: int) -> Routing | None:
-    """Take ``stream`` and ``branch``, the part yet to be added to it, through a block, in place."""
-    _mix(w, block, length)
-    along, routings = _prepare(block.mixer.along), []
+def _block(w: Workspace, block: Block, length: int, routing: Routing | None) -> None:
+    """Take ``stream`` and ``branch``, the part yet to be added to it, through a block, in place.
+
+    An expert layer writes to ``routing``, whose tensors are (L, E) and (L, K).
+    """
+    _go_against_time(w, block, length)
+    along = _prepare(block.mixer.along)
     w.state.zero_()
     for at in _pieces(length):
         n = at.stop - at.start
-        mixed = _finish_mixer(w, block.mixer, along, at, length)
+        mixed = _go_along_time(w, block.mixer, along, at, length)
         normed = w.normed[:n]
         normalise_into(mixed, w.stream[at], block.ffn_norm.weight, block.eps, normed, w.inverse)
         if isinstance(block.ffn, MoE):
-            routings.append(_experts(w, block.ffn, normed, w.branch[at]))
+            _experts(w, block.ffn, normed, w.branch[at], at, cast(Routing, routing))
         else:
             ffn, hidden = block.ffn, w.upped[:n]
             weights = (ffn.gate.weight[None], ffn.up.weight[None], ffn.down.weight[None])
             experts_into(normed, *weights, [slice(0, n)], w.gated[:n], hidden, hidden, w.branch[at])
-    if not routings:
-        return None
-    parts = [torch.cat([getattr(r, name) for r in routings], 1) for name in ("logits", "experts", "weights")]
-    return Routing(routings[0].layer, *parts)
 
 
 def run(
@@ -207,8 +203,8 @@ def run(
     n_layers = len(backbone.layers)
     hidden = torch.zeros(batch, length, config.d_model)
     streams = tuple(torch.zeros_like(hidden) for _ in range(n_layers + 1)) if keep_stream else ()
-    routings = [
-        Routing(
+    routings = {
+        i: Routing(
             i,
             torch.zeros(batch, length, config.n_experts),
             torch.full((batch, length, config.top_k), -1),
@@ -216,7 +212,7 @@ def run(
         )
         for i, kind in enumerate(config.layer_kinds)
         if kind[1] == "e"
-    ]
+    }
     places = [(0, length)] * batch if spans is None else [tuple(row) for row in spans.tolist()]
     w = Workspace(config, max([stop - start for start, stop in places], default=0))
     for row, (start, stop) in enumerate(places):
@@ -229,16 +225,15 @@ def run(
         for layer, block in enumerate(cast("list[Block]", list(backbone.layers))):
             if keep_stream:
                 torch.add(w.stream[:n], w.branch[:n], out=streams[layer][row, start:stop])
-            found = _block(w, block, n)
-            for whole in routings:
-                if found is not None and whole.layer == layer:
-                    whole.logits[row, start:stop] = found.logits[0]
-                    whole.experts[row, start:stop] = found.experts[0]
-                    whole.weights[row, start:stop] = found.weights[0]
+            routing = routings.get(layer)
+            if routing is not None:
+                tensors = (routing.logits, routing.experts, routing.weights)
+                routing = Routing(layer, *(x[row, start:stop] for x in tensors))
+            _block(w, block, n, routing)
         if keep_stream:
             torch.add(w.stream[:n], w.branch[:n], out=streams[n_layers][row, start:stop])
         for at in _pieces(n):
             m = at.stop - at.start
             y = hidden[row, start + at.start : start + at.stop]
             normalise_into(w.branch[at], w.stream[at], backbone.norm.weight, config.norm_eps, y, w.inverse[:m])
-    return hidden, tuple(routings), streams
+    return hidden, tuple(routings.values()), streams

@@ -23,11 +23,12 @@ def choose_experts(logits: Tensor, top_k: int) -> Tensor:
     >>> choose_experts(torch.tensor([[1.0, 3.0, 3.0]]), 2).tolist()
     [[1, 2]]
     """
-    left, chosen = logits.detach(), []
-    for _ in range(top_k):
-        # torch promises the first of equal maxima; topk and sort promise nothing of the kind, or cost more.
-        chosen.append(left.argmax(-1, keepdim=True))
+    # torch promises the first of equal maxima; topk and sort promise nothing of the kind, or cost more.
+    left = logits.detach()
+    chosen = [left.argmax(-1, keepdim=True)]
+    for _ in range(top_k - 1):
         left = left.scatter(-1, chosen[-1], -torch.inf)
+        chosen.append(left.argmax(-1, keepdim=True))
     return torch.cat(chosen, -1)
 
 

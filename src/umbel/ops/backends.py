@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -15,10 +17,11 @@ from umbel.errors import BackendError
 INSTALLED = {name: find_spec(name) is not None for name in ("numba", "triton")}
 
 
-def why_not_cpu_kernel(x: Tensor) -> str | None:
-    """Give the reason why the numba kernels cannot take ``x``, or None if they can."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return f"takes float32 tensors on a CPU, and got {x.dtype} on {x.device}"
+def why_not_cpu_kernel(*tensors: Tensor | None) -> str | None:
+    """Give the reason why the numba kernels, which check nothing, cannot take all ``tensors``; None if they can."""
+    for x in tensors:
+        if x is not None and (x.device.type != "cpu" or x.dtype != torch.float32):
+            return f"takes float32 tensors on a CPU, and got {x.dtype} on {x.device}"
     return None if INSTALLED["numba"] else "needs numba, which is not installed (pip install numba)"
 
 
@@ -32,6 +35,16 @@ def why_not_triton(x: Tensor) -> str | None:
     if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"takes tensors on a CUDA device, and got {x.device}"
     return None if INSTALLED["triton"] else "needs triton, which comes with torch for CUDA on Linux"
+
+
+def kernels(package: str, backend: str) -> ModuleType:
+    """Import an operator's ``cpu`` or ``triton`` module: late, because neither need be installed."""
+    return import_module(f"{package}.{backend}")
+
+
+def will_differentiate(*tensors: Tensor | None) -> bool:
+    """Tell whether a backward pass can come, so that something has to be kept for it."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def choose(operator: str, wanted: str, offered: Mapping[str, str | None]) -> str:

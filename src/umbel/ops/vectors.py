@@ -27,7 +27,6 @@ class _VectorType(types.Type):
 vector = _VectorType()
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
-_BITS = ir.VectorType(ir.IntType(1), LANES)
 # Products and sums may fuse; nothing may be reordered, because exp2 below rounds by adding and taking away.
 _FLAGS = ("contract", "nsz")
 

@@ -7,7 +7,7 @@ import torch
 from toys import toy_run
 
 from umbel.model import inference
-from umbel.model.backbone import Backbone
+from umbel.model.backbone import Backbone, Block
 from umbel.ops import backends
 
 VARIANTS = {
@@ -99,7 +99,16 @@ class _Doubled(torch.nn.Module):
         return 2 * self.linear(x)
 
 
-@pytest.mark.parametrize("way", ["hook on a block", "hook on a part", "another module", "another forward"])
+class _OtherBlock(Block):
+    def forward(self, *inputs):
+        stream, branch, routing = super().forward(*inputs)
+        return stream, 2 * branch, routing
+
+
+WAYS = ["hook on a block", "hook on a part", "another module", "another forward", "another block"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_hooks_and_adapters_are_not_passed_by(way):
     backbone, ids, seen = make("published"), torch.randint(5, 11, (1, 9)), []
     with torch.no_grad():
@@ -111,6 +120,8 @@ def test_hooks_and_adapters_are_not_passed_by(way):
             block.mixer.out_proj.register_forward_pre_hook(lambda *_: seen.append(1))
         elif way == "another module":
             block.mixer.out_proj = _Doubled(block.mixer.out_proj)
+        elif way == "another block":
+            block.__class__ = _OtherBlock
         else:
             forward = block.mixer.forward
             block.mixer.forward = lambda *a: seen.append(1) or forward(*a)

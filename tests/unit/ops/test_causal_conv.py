@@ -119,5 +119,9 @@ def test_refusals():
         causal_conv(v["x"][0], v["weight"], v["bias"])
     with pytest.raises(ShapeError, match="drop reverse=True"):
         causal_conv(**draw(1, 5, 3, directions=2), reverse=True)
+    single = {name: x.float() for name, x in v.items()}
+    for name in ("weight", "bias"):
+        with pytest.raises(BackendError, match=r"got torch\.float64"):
+            causal_conv(**{**single, name: v[name]}, backend="cpu")
     with pytest.raises(BackendError, match=r"'cpu' takes float32 tensors on a CPU, and got torch\.float64"):
         causal_conv(**v, backend="cpu")

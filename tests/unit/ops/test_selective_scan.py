@@ -237,6 +237,16 @@ def test_a_backend_that_cannot_run_is_refused_by_name():
         selective_scan(**x, backend="fastest")
 
 
+@pytest.mark.parametrize("name", ["dt", "A", "B", "C", "D", "dt_bias", "z", "initial_state"])
+def test_the_kernels_read_no_tensor_of_another_dtype(name):
+    """They are given addresses: float64 read as float32 would be numbers, and wrong."""
+    x = {n: v.float() for n, v in draw(1, 9, 4, 2).items()}
+    mixed = {**x, name: x[name].double()}
+    with pytest.raises(BackendError, match=r"takes float32 tensors on a CPU, and got torch\.float64"):
+        selective_scan(**mixed, backend="cpu")
+    torch.testing.assert_close(selective_scan(**mixed)[0], selective_scan(**x)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_shapes_that_do_not_fit_are_refused_by_name():
     x = draw(2, 5, 3, 2)
     with pytest.raises(ShapeError, match=r"C is \(1, 2, 5, 9\), where u .* ask for \(1, 2, 5, 2\)"):

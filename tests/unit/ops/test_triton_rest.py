@@ -9,7 +9,7 @@ from umbel.ops.causal_conv import causal_conv
 from umbel.ops.grouped_mlp import grouped_mlp
 from umbel.ops.rms_norm import add_rms_norm
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", reason="triton is published for Linux alone")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted here; test_on_gpu runs the kernels")
 
 

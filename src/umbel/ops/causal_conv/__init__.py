@@ -14,11 +14,11 @@ from umbel.ops.causal_conv import op, reference, shifted
 Backend = Literal["auto", "triton", "cpu", "shifted", "reference"]
 
 
-def offered(x: Tensor) -> dict[str, str | None]:
-    """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
+def offered(x: Tensor, *others: Tensor | None) -> dict[str, str | None]:
+    """Give each backend, fastest first, with the reason why it cannot run on these inputs, or None."""
     return {
         "triton": backends.why_not_triton(x),
-        "cpu": backends.why_not_cpu_kernel(x),
+        "cpu": backends.why_not_cpu_kernel(x, *others),
         "shifted": None,
         "reference": None,
     }
@@ -85,7 +85,7 @@ def causal_conv(
     if not both:
         weight, bias = weight[None], bias[None]
     _check(x, weight, bias, spans, both, reverse)
-    chosen = backends.choose("causal_conv", backend, offered(x))
+    chosen = backends.choose("causal_conv", backend, offered(x, weight, bias))
     if chosen in ("triton", "cpu"):
         y = op.convolve(x, weight, bias, spans, reverse, chosen)
     else:

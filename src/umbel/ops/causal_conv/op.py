@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def _kernels(backend: str) -> ModuleType:
-    if backend == "triton":
-        from umbel.ops.causal_conv import triton
-
-        return triton
-    from umbel.ops.causal_conv import cpu
-
-    return cpu
+from umbel.ops import backends
 
 
 @torch.library.custom_op("umbel::causal_conv", mutates_args=())
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool, backend: str) -> Tensor:
-    return _kernels(backend).forward(x, weight, bias, spans, reverse)
+    return backends.kernels(__package__, backend).forward(x, weight, bias, spans, reverse)
 
 
 @_forward.register_fake
@@ -33,7 +24,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bo
 def _backward(
     g_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, reverse: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(backend).backward(g_y, x, weight, bias, spans, reverse)
+    return backends.kernels(__package__, backend).backward(g_y, x, weight, bias, spans, reverse)
 
 
 @_backward.register_fake

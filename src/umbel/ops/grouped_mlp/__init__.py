@@ -14,12 +14,12 @@ from umbel.ops.grouped_mlp import grouped, op, reference
 Backend = Literal["auto", "grouped", "triton", "cpu", "reference"]
 
 
-def offered(x: Tensor) -> dict[str, str | None]:
-    """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
+def offered(x: Tensor, *others: Tensor | None) -> dict[str, str | None]:
+    """Give each backend, fastest first, with the reason why it cannot run on these inputs, or None."""
     return {
         "grouped": grouped.why_not(x),
         "triton": backends.why_not_triton(x) or _why_not_interpreted(x),
-        "cpu": backends.why_not_cpu_kernel(x),
+        "cpu": backends.why_not_cpu_kernel(x, *others),
         "reference": None,
     }
 
@@ -74,7 +74,7 @@ def grouped_mlp(
     torch.Size([3, 2])
     """
     x_RD, gate_EFD, up_EFD, down_EDF = _autocast(x_RD, gate_EFD, up_EFD, down_EDF)
-    chosen = backends.choose("grouped_mlp", backend, offered(x_RD))
+    chosen = backends.choose("grouped_mlp", backend, offered(x_RD, gate_EFD, up_EFD, down_EDF))
     if chosen in ("triton", "cpu"):
         return op.apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E, chosen)
     return (grouped if chosen == "grouped" else reference).apply(x_RD, gate_EFD, up_EFD, down_EDF, counts_E)
@@ -107,7 +107,7 @@ def gated_mlp(x: Tensor, gate_FD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Ten
     0.0
     """
     x, gate_FD, up_FD, down_DF = _autocast(x, gate_FD, up_FD, down_DF)
-    if offered(x)["cpu"] is not None:
+    if offered(x, gate_FD, up_FD, down_DF)["cpu"] is not None:
         return F.linear(F.silu(F.linear(x, gate_FD)) * F.linear(x, up_FD), down_DF)
     rows = x.reshape(-1, x.shape[-1])
     counts = torch.tensor([rows.shape[0]])

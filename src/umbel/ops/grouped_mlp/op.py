@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def _kernels(backend: str) -> ModuleType:
-    if backend == "triton":
-        from umbel.ops.grouped_mlp import triton
-
-        return triton
-    from umbel.ops.grouped_mlp import cpu
-
-    return cpu
+from umbel.ops import backends
 
 
 @torch.library.custom_op("umbel::grouped_mlp", mutates_args=())
@@ -24,7 +15,7 @@ def _forward(
     x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor, keep: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the outputs, and for the backward the products with gate and up, (R, F) each; empty unless ``keep``."""
-    return _kernels(backend).forward(x_RD, gate_EFD, up_EFD, down_EDF, counts_E, keep)
+    return backends.kernels(__package__, backend).forward(x_RD, gate_EFD, up_EFD, down_EDF, counts_E, keep)
 
 
 @_forward.register_fake
@@ -49,23 +40,14 @@ def _backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Give the gradients of x, gate, up and down."""
-    return _kernels(backend).backward(g_RD, x_RD, gate_EFD, up_EFD, down_EDF, counts_E, gated_RF, upped_RF)
+    return backends.kernels(__package__, backend).backward(
+        g_RD, x_RD, gate_EFD, up_EFD, down_EDF, counts_E, gated_RF, upped_RF
+    )
 
 
 @_backward.register_fake
-def _(
-    g_RD: Tensor,
-    x_RD: Tensor,
-    gate_EFD: Tensor,
-    up_EFD: Tensor,
-    down_EDF: Tensor,
-    counts_E: Tensor,
-    gated_RF: Tensor,
-    upped_RF: Tensor,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x, gate, up, down = (w.new_empty(w.shape) for w in (x_RD, gate_EFD, up_EFD, down_EDF))
-    return x, gate, up, down
+def _(g_RD: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(w.new_empty(w.shape) for w in inputs[:4])
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -86,5 +68,4 @@ _forward.register_autograd(_differentiate, setup_context=_remember)
 def apply(x_RD: Tensor, gate_EFD: Tensor, up_EFD: Tensor, down_EDF: Tensor, counts_E: Tensor, backend: str) -> Tensor:
     """Run the experts by the kernels named; as :func:`umbel.ops.grouped_mlp.reference.apply`."""
     tensors = (x_RD, gate_EFD, up_EFD, down_EDF)
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return _forward(*tensors, counts_E, keep, backend)[0]
+    return _forward(*tensors, counts_E, backends.will_differentiate(*tensors), backend)[0]

@@ -14,9 +14,9 @@ from umbel.ops.rms_norm import op, reference
 Backend = Literal["auto", "triton", "cpu", "reference"]
 
 
-def offered(x: Tensor) -> dict[str, str | None]:
-    """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
-    return {"triton": backends.why_not_triton(x), "cpu": backends.why_not_cpu_kernel(x), "reference": None}
+def offered(x: Tensor, *others: Tensor | None) -> dict[str, str | None]:
+    """Give each backend, fastest first, with the reason why it cannot run on these inputs, or None."""
+    return {"triton": backends.why_not_triton(x), "cpu": backends.why_not_cpu_kernel(x, *others), "reference": None}
 
 
 def add_rms_norm(
@@ -77,9 +77,9 @@ def add_rms_norm(
     if out_dtype is None:
         kind = x.device.type
         out_dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    reasons = offered(x if residual is None else residual)
-    if {x.dtype, weight.dtype, out_dtype} != {torch.float32}:
-        reasons["cpu"] = reasons["cpu"] or "takes float32 throughout, and not every tensor here is"
+    reasons = offered(x if residual is None else residual, x, weight)
+    if out_dtype != torch.float32:
+        reasons["cpu"] = reasons["cpu"] or f"gives float32, and {out_dtype} is asked for"
     chosen = backends.choose("add_rms_norm", backend, reasons)
     if chosen == "reference":
         return reference.apply(x, residual, weight, eps, out_dtype)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def _kernels(backend: str) -> ModuleType:
-    if backend == "triton":
-        from umbel.ops.rms_norm import triton
-
-        return triton
-    from umbel.ops.rms_norm import cpu
-
-    return cpu
+from umbel.ops import backends
 
 
 @torch.library.custom_op("umbel::add_rms_norm", mutates_args=())
@@ -24,7 +15,7 @@ def _forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, out_dtype: torch.dtype, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give the normalised sum, the sum (empty without a residual: an operator may not return its input), 1 / RMS."""
-    return _kernels(backend).forward(x, residual, weight, eps, out_dtype)
+    return backends.kernels(__package__, backend).forward(x, residual, weight, eps, out_dtype)
 
 
 @_forward.register_fake
@@ -44,7 +35,7 @@ def _backward(
     g_y: Tensor, g_stream: Tensor | None, stream: Tensor, weight: Tensor, inverse: Tensor, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Give the gradients of the sum (in its dtype) and of the weight."""
-    return _kernels(backend).backward(g_y, g_stream, stream, weight, inverse)
+    return backends.kernels(__package__, backend).backward(g_y, g_stream, stream, weight, inverse)
 
 
 @_backward.register_fake

@@ -14,11 +14,11 @@ from umbel.ops.selective_scan import chunked, op, reference
 Backend = Literal["auto", "triton", "cpu", "chunked", "reference"]
 
 
-def offered(x: Tensor) -> dict[str, str | None]:
-    """Give each backend, fastest first, with the reason why it cannot run on inputs like ``x``, or None."""
+def offered(x: Tensor, *others: Tensor | None) -> dict[str, str | None]:
+    """Give each backend, fastest first, with the reason why it cannot run on these inputs, or None."""
     return {
         "triton": backends.why_not_triton(x),
-        "cpu": backends.why_not_cpu_kernel(x),
+        "cpu": backends.why_not_cpu_kernel(x, *others),
         "chunked": None,
         "reference": None,
     }
@@ -108,7 +108,7 @@ def selective_scan(
         u, dt, A, B, C, D, dt_bias = (x[None] for x in (u, dt, A, B, C, D, dt_bias))
         initial_state = None if initial_state is None else initial_state[None]
     _check(u, dt, A, B, C, D, dt_bias, z, initial_state, spans, both, reverse)
-    chosen = backends.choose("selective_scan", backend, offered(u))
+    chosen = backends.choose("selective_scan", backend, offered(u, dt, A, B, C, D, dt_bias, z, initial_state))
     if chosen in ("triton", "cpu"):
         y, last = op.scan(u, dt, A, B, C, D, dt_bias, z, initial_state, spans, reverse, chosen)
     else:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from umbel.ops import backends
+
 CHUNK = 64  # bases between two states kept for the backward
-
-
-def _kernels(backend: str) -> ModuleType:
-    if backend == "triton":
-        from umbel.ops.selective_scan import triton
-
-        return triton
-    from umbel.ops.selective_scan import cpu
-
-    return cpu
 
 
 @torch.library.custom_op("umbel::selective_scan", mutates_args=())
@@ -41,25 +32,12 @@ def _forward(
 
     The last two are empty where nothing needs them: ``keep`` False, or no gate.
     """
-    return _kernels(backend).forward(u, dt, A, B, C, D, dt_bias, z, initial, spans, reverse, keep)
+    return backends.kernels(__package__, backend).forward(u, dt, A, B, C, D, dt_bias, z, initial, spans, reverse, keep)
 
 
 @_forward.register_fake
-def _(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    z: Tensor | None,
-    initial: Tensor | None,
-    spans: Tensor | None,
-    reverse: bool,
-    keep: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    u, _, A, _, _, _, _, z, _, _, _, keep, _ = inputs
     n_directions, batch, length, inner = u.shape
     n_state = A.shape[2]
     y = u.new_empty(batch, length, inner)
@@ -88,31 +66,18 @@ def _backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Give the gradients of u, dt, A, B, C, D, dt_bias, z (empty without a gate) and of the initial states."""
-    return _kernels(backend).backward(g_y, g_last, u, dt, A, B, C, D, dt_bias, z, spans, reverse, ungated, kept)
+    return backends.kernels(__package__, backend).backward(
+        g_y, g_last, u, dt, A, B, C, D, dt_bias, z, spans, reverse, ungated, kept
+    )
 
 
 @_backward.register_fake
-def _(
-    g_y: Tensor,
-    g_last: Tensor | None,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-    z: Tensor | None,
-    spans: Tensor | None,
-    reverse: bool,
-    ungated: Tensor,
-    kept: Tensor,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    like = [x.new_empty(x.shape) for x in (u, dt, A, B, C, D, dt_bias)]
+def _(g_y: Tensor, g_last: Tensor | None, *inputs: Any) -> tuple[Tensor, ...]:
+    (u, _, A, *_), z = inputs[:7], inputs[7]
+    like = [x.new_empty(x.shape) for x in inputs[:7]]
     g_z = u.new_empty(0) if z is None else z.new_empty(z.shape)
     g_initial = u.new_empty(u.shape[0], u.shape[1], u.shape[3], A.shape[2], dtype=torch.float32)
-    return (*like, g_z, g_initial)  # type: ignore[return-value]
+    return *like, g_z, g_initial
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -153,6 +118,5 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Scan by the kernels named; shapes as in :func:`umbel.ops.selective_scan.reference.scan`."""
     tensors = (u, dt, A, B, C, D, dt_bias, z, initial)
-    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    y, last, _, _ = _forward(*tensors, spans, reverse, keep, backend)
+    y, last, _, _ = _forward(*tensors, spans, reverse, backends.will_differentiate(*tensors), backend)
     return y, last
