@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger("umbel")
 
@@ -60,6 +61,11 @@ def load_kernels(module: str) -> ModuleType:
         notice.cancel()
 
 
+def address(x: Tensor | None) -> int:
+    """Give where a tensor's numbers stand; 0 if there are none."""
+    return 0 if x is None or x.numel() == 0 else x.data_ptr()
+
+
 def float_argument(value: float) -> int:
     """Pack a float into an int64 argument; the kernel reads it with ``as_float``."""
     return int(struct.unpack("q", struct.pack("d", value))[0])
@@ -84,14 +90,14 @@ def launch(kernel: Any, n_tasks: int, scratch_floats: int, *arguments: int) -> N
     scratch_floats = -(-scratch_floats // 16) * 16
     scratch = torch.empty(n_threads * scratch_floats)
     packed = (ctypes.c_int64 * (FIRST + len(arguments)))(0, n_tasks, 0, scratch.data_ptr(), scratch_floats, *arguments)
-    address = ctypes.addressof(packed)
+    place = ctypes.addressof(packed)
     if n_threads == 1:
-        _ENTRY(kernel.address)(address)
+        _ENTRY(kernel.address)(place)
     elif (parallel := _openmp()) is not None:
-        parallel(kernel.address, address, n_threads, 0)
+        parallel(kernel.address, place, n_threads, 0)
     else:
         entry = _ENTRY(kernel.address)
-        others = [_pool().submit(entry, address) for _ in range(n_threads - 1)]
-        entry(address)
+        others = [_pool().submit(entry, place) for _ in range(n_threads - 1)]
+        entry(place)
         for other in others:
             other.result()

@@ -10,8 +10,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
@@ -308,3 +309,29 @@ def log1p(builder: Any, x: Any) -> Any:
     s = builder.fdiv(x, builder.fadd(x, _constant(2.0)))
     series = _polynomial(builder, builder.fmul(s, s), 2 / 15, 2 / 13, 2 / 11, 2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)
     return builder.fmul(s, series)
+
+
+@njit(inline="always")
+def zero():  # type: ignore[no-untyped-def]
+    """Give sixteen zeros."""
+    return splat(np.float32(0.0))
+
+
+@njit(inline="always")
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    """1 / (1 + e**-x)."""
+    one = splat(np.float32(1.0))
+    return one / (one + exp(zero() - x))
+
+
+@njit(inline="always")
+def silu(x):  # type: ignore[no-untyped-def]
+    """X / (1 + e**-x)."""
+    return x / (splat(np.float32(1.0)) + exp(zero() - x))
+
+
+@njit(inline="always")
+def silu_slope(x, s):  # type: ignore[no-untyped-def]
+    """Give the derivative of SiLU at x, where ``s`` is sigmoid(x)."""
+    one = splat(np.float32(1.0))
+    return s * (one + x * (one - s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from umbel.ops.threads import launch, load_kernels
+from umbel.ops.threads import address, launch, load_kernels
 
 
 def _prepared(
@@ -29,7 +29,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, spans: Tensor | None, rever
         batch * -(-length // kernels.ROWS),
         0,
         *(n_directions, batch, length, width, taps, int(reverse), x.data_ptr(), *x.stride()[:2]),
-        *(filters.data_ptr(), bias.data_ptr(), 0 if spans is None else spans.data_ptr(), y.data_ptr()),
+        *(filters.data_ptr(), bias.data_ptr(), address(spans), y.data_ptr()),
     )
     return y
 
@@ -76,7 +76,7 @@ def backward(
         n_tasks,
         (kernels.ROWS + taps) * kernels.LANES,
         *(n_directions, batch, length, width, taps, int(reverse), x.data_ptr(), *x.stride()[:2]),
-        *(filters.data_ptr(), bias.data_ptr(), 0 if spans is None else spans.data_ptr()),
+        *(filters.data_ptr(), bias.data_ptr(), address(spans)),
         *(v.data_ptr() for v in (g_y, g_x, g_weight, g_bias)),
     )
     return g_x, g_weight.sum(0).transpose(1, 2).contiguous(), g_bias.sum(0)

@@ -5,21 +5,22 @@ A task owns some rows of one sequence and all their channels, for both direction
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from umbel.ops.threads import COUNTER, ENTERED, FIRST, SCRATCH, SCRATCH_FLOATS, TASKS
 from umbel.ops.vectors import (
     LANES,
-    exp,
     fetch_add,
     int_at,
     kernel,
     load,
     load_part,
-    splat,
+    sigmoid,
+    silu,
+    silu_slope,
     store,
     store_part,
+    zero,
 )
 
 ROWS = 64  # bases in a task
@@ -44,7 +45,6 @@ def forward(a):  # type: ignore[no-untyped-def]
     reverse, x0, x_b, x_t = a[FIRST + 5], a[FIRST + 6], a[FIRST + 7], a[FIRST + 8]
     weight, bias, spans, y = a[FIRST + 9], a[FIRST + 10], a[FIRST + 11], a[FIRST + 12]
     n_tiles = (length + ROWS - 1) // ROWS
-    one, zero = splat(np.float32(1.0)), splat(np.float32(0.0))
     while True:
         task = fetch_add(a, COUNTER)
         if task >= a[TASKS]:
@@ -61,10 +61,10 @@ def forward(a):  # type: ignore[no-untyped-def]
                 for t in range(tile * ROWS, min(length, tile * ROWS + ROWS)):
                     row = ((s * n_batch + batch) * length + t) * width
                     for c in range(block, min(width, block + BLOCK), LANES):
-                        v = zero
+                        v = zero()
                         if t >= start and t < stop:
                             v = _before_silu(x, x_t, t, start, stop, c, width - c, filters, shifts, taps, width, sign)
-                            v = v / (one + exp(zero - v))
+                            v = silu(v)
                         store_part(y, row + c, v, width - c)
 
 
@@ -81,7 +81,6 @@ def backward(a):  # type: ignore[no-untyped-def]
     weight, bias, spans, g_y = a[FIRST + 9], a[FIRST + 10], a[FIRST + 11], a[FIRST + 12]
     g_x, g_weight, g_bias = a[FIRST + 13], a[FIRST + 14], a[FIRST + 15]
     n_tiles = (length + ROWS - 1) // ROWS
-    one, zero = splat(np.float32(1.0)), splat(np.float32(0.0))
     while True:
         task = fetch_add(a, COUNTER)
         if task >= a[TASKS]:
@@ -95,7 +94,7 @@ def backward(a):  # type: ignore[no-untyped-def]
         for c in range(0, width, LANES):
             live = width - c
             for t in range(t_low, t_high):
-                store_part(g_x, (batch * length + t) * width + c, zero, live)
+                store_part(g_x, (batch * length + t) * width + c, zero(), live)
             for s in range(n_directions):
                 sign = 1 if (s == 1) != (reverse != 0) else -1
                 filters, shifts = weight + 4 * s * taps * width, bias + 4 * s * width
@@ -103,18 +102,18 @@ def backward(a):  # type: ignore[no-untyped-def]
                 # An output at t reaches inputs up to taps - 1 away, against the sign.
                 first = max(start, t_low if sign < 0 else t_low - taps + 1)
                 last = min(stop, t_high + taps - 1 if sign < 0 else t_high)
-                sum_bias = zero
+                sum_bias = zero()
                 for t in range(first, last):
                     v = _before_silu(x, x_t, t, start, stop, c, live, filters, shifts, taps, width, sign)
-                    s_v = one / (one + exp(zero - v))
-                    g = load_part(g_y, (rows + t) * width + c, live) * (s_v * (one + v * (one - s_v)))
+                    s_v = sigmoid(v)
+                    g = load_part(g_y, (rows + t) * width + c, live) * silu_slope(v, s_v)
                     store(slopes, (t - first) * LANES, g)
                     if t >= t_low and t < t_high:
                         sum_bias = sum_bias + g
                 store_part(g_bias, (task * n_directions + s) * width + c, sum_bias, live)
                 for k in range(taps):
                     reach = sign * (taps - 1 - k)
-                    tap, sum_tap = load_part(filters, k * width + c, live), zero
+                    tap, sum_tap = load_part(filters, k * width + c, live), zero()
                     for t in range(max(first, start - reach), min(last, stop - reach)):
                         source = t + reach
                         g = load(slopes, (t - first) * LANES)

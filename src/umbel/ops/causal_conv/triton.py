@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from umbel.ops.triton_parts import sigmoid, span
+
 TIME, BLOCK = 8, 64  # bases and channels of a tile
 TILES = 16  # tiles of bases that share one sum of the backward
 
@@ -23,17 +25,6 @@ def _place(length, inner, BASES: tl.constexpr, BLOCK: tl.constexpr):  # type: ig
     pid = tl.program_id(0).to(tl.int64)
     i = (pid % blocks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
     return pid // blocks // stretches, (pid // blocks) % stretches * BASES, i[None, :]
-
-
-@triton.jit
-def _span(spans, b, length, HAS_SPANS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Give the first position of row ``b``'s sequence and the one past its last."""
-    start = b * 0
-    end = start + length
-    if HAS_SPANS:
-        start = tl.maximum(tl.load(spans + b * 2).to(tl.int64), start)
-        end = tl.minimum(tl.load(spans + b * 2 + 1).to(tl.int64), end)
-    return start, end
 
 
 @triton.jit
@@ -56,20 +47,13 @@ def _before_silu(  # type: ignore[no-untyped-def]
     return total
 
 
-@triton.jit
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    """1 / (1 + e**-x) without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
-
-
 @triton.jit(do_not_specialize=_SIZES)
 def _forward_kernel(  # type: ignore[no-untyped-def]
     x, x_b, x_t, weight, bias, spans, y, batch, length, inner, S: tl.constexpr, SIGN: tl.constexpr,
     HAS_SPANS: tl.constexpr, TAPS: tl.constexpr, TIME: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     b, t0, i = _place(length, inner, TIME, BLOCK)
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
     t = tl.arange(0, TIME)[:, None]
     for s in tl.static_range(S):
@@ -77,7 +61,7 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
             x + b * x_b, t0, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, low, high, inner,
             SIGN * (1 - 2 * s), TAPS, TIME, BLOCK,
         )  # fmt: skip
-        out = tl.where((t >= low) & (t < high), total * _sigmoid(total), 0.0)
+        out = tl.where((t >= low) & (t < high), total * sigmoid(total), 0.0)
         tl.store(y + ((s * batch + b) * length + t0) * inner + (t * inner + i), out, mask=(t < beyond) & (i < inner))
 
 
@@ -94,7 +78,7 @@ def _filter_kernel(  # type: ignore[no-untyped-def]
     row, first, i = _place(length, inner, TIME * TILES, BLOCK)
     s, b = row % S, row // S
     sign = SIGN * (1 - 2 * s.to(tl.int32))
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     live = i < inner
     t = tl.arange(0, TIME)[:, None]
     tap = tl.arange(0, PADDED)[:, None]
@@ -107,7 +91,7 @@ def _filter_kernel(  # type: ignore[no-untyped-def]
         value = _before_silu(
             x, t0, x_t, weight + s * TAPS * inner, bias + s * inner, t, i, low, high, inner, sign, TAPS, TIME, BLOCK
         )
-        opened = _sigmoid(value)
+        opened = sigmoid(value)
         g = _load(g_y, t0, g_y_t, t, i, low, high, live)
         g *= opened * (1.0 + value * (1.0 - opened))
         tl.store(g_total + ((s * batch + b) * length + t0) * inner + (t * inner + i), g, mask=(t < beyond) & live)
@@ -126,7 +110,7 @@ def _input_kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Give every base its gradient, from all outputs that saw it."""
     b, t0, i = _place(length, inner, TIME, BLOCK)
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     low, high, beyond = (start - t0).to(tl.int32), (end - t0).to(tl.int32), (length - t0).to(tl.int32)
     live = i < inner
     t = tl.arange(0, TIME)[:, None]

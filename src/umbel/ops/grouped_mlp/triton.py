@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from umbel.ops.triton_parts import sigmoid
+
 ROWS, COLUMNS = 64, 64  # of a program's tile of a product
 ELEMENTS = 1024  # of a program, where numbers meet only their own kind
 
@@ -94,19 +96,12 @@ def _weight_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    """1 / (1 + e**-x) without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
-
-
-@triton.jit
 def _gate_kernel(gated, upped, hidden, size, ELEMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Give SiLU(gated) * upped."""
     place = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     a = tl.load(gated + place, mask=place < size, other=0.0).to(tl.float32)
     b = tl.load(upped + place, mask=place < size, other=0.0).to(tl.float32)
-    tl.store(hidden + place, a * _sigmoid(a) * b, mask=place < size)
+    tl.store(hidden + place, a * sigmoid(a) * b, mask=place < size)
 
 
 @triton.jit
@@ -119,7 +114,7 @@ def _gate_backward_kernel(  # type: ignore[no-untyped-def]
     a = tl.load(gated + place, mask=live, other=0.0).to(tl.float32)
     b = tl.load(upped + place, mask=live, other=0.0).to(tl.float32)
     upstream = tl.load(g + place, mask=live, other=0.0).to(tl.float32)
-    opened = _sigmoid(a)
+    opened = sigmoid(a)
     tl.store(hidden + place, a * opened * b, mask=live)
     tl.store(g_upped + place, upstream * a * opened, mask=live)
     tl.store(g_gated + place, upstream * b * opened * (1.0 + a * (1.0 - opened)), mask=live)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from umbel.ops.threads import float_argument, launch, load_kernels
+from umbel.ops.threads import address, float_argument, launch, load_kernels
 
 
 def forward(
@@ -24,7 +24,7 @@ def forward(
         kernels.forward,
         -(-n_rows // kernels.ROWS),
         0,
-        *(n_rows, width, float_argument(eps), x.data_ptr(), 0 if residual is None else residual.data_ptr()),
+        *(n_rows, width, float_argument(eps), x.data_ptr(), address(residual)),
         *(v.data_ptr() for v in (weight, y, stream, inverse)),
     )
     return y, stream, inverse
@@ -53,7 +53,7 @@ def backward(
         kernels.backward,
         n_tasks,
         width + kernels.LANES,
-        *(n_rows, width, g_y.data_ptr(), 0 if g_stream is None else g_stream.data_ptr()),
+        *(n_rows, width, g_y.data_ptr(), address(g_stream)),
         *(v.data_ptr() for v in (stream, weight, inverse, g_x, g_weight)),
     )
     return g_x, g_weight.sum(0)

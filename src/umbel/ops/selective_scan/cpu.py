@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from umbel.ops.selective_scan.op import CHUNK
-from umbel.ops.threads import launch, load_kernels
+from umbel.ops.threads import address, launch, load_kernels
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -18,10 +18,6 @@ def _rows(x: Tensor) -> Tensor:
 def _located(x: Tensor) -> tuple[int, ...]:
     """Give the address and all strides but the last, which is 1."""
     return x.data_ptr(), *x.stride()[:-1]
-
-
-def _address(x: Tensor | None) -> int:
-    return 0 if x is None or x.numel() == 0 else x.data_ptr()
 
 
 def scan_rates(A: Tensor) -> Tensor:
@@ -67,7 +63,7 @@ def forward(
         *(n_directions, batch, length, inner, n_state, int(reverse)),
         *(place for x in (u, dt, B, C) for place in _located(x)),
         *((0, 0, 0) if z is None else _located(z)),
-        *(_address(x) for x in (rates, D, dt_bias, initial, y, ungated, last, kept, spans)),
+        *(address(x) for x in (rates, D, dt_bias, initial, y, ungated, last, kept, spans)),
         *(0, 0, 0),
     )
     return y, last.transpose(2, 3).contiguous(), ungated, kept
@@ -113,7 +109,7 @@ def scan_into(
         *(1, 1, length, inner, len(rates), int(reverse)),
         *(place for x in (u, low_rank_dt, B, C) for place in (x.data_ptr(), 0, 0, x.stride(0))),
         *((0, 0, 0) if z is None else (z.data_ptr(), 0, z.stride(0))),
-        *(_address(x) for x in (rates, D, dt_bias, state, y, None, state, None, None)),
+        *(address(x) for x in (rates, D, dt_bias, state, y, None, state, None, None)),
         *(int(add), dt_weight.data_ptr(), len(dt_weight)),
     )
 
@@ -150,8 +146,8 @@ def backward(
             kernels.gate_backward,
             batch * -(-length // CHUNK),
             0,
-            *(length, inner, _address(g_y), _address(ungated), *_located(z)),
-            *(_address(x) for x in (ungated_gradient, g_z, spans)),
+            *(length, inner, address(g_y), address(ungated), *_located(z)),
+            *(address(x) for x in (ungated_gradient, g_z, spans)),
         )
         g_y = ungated_gradient
     g_u, g_dt = (u.new_empty(u.shape) for _ in range(2))
@@ -164,8 +160,8 @@ def backward(
         kernels.backward_scratch(n_state, wide),
         *(n_directions, batch, length, inner, n_state, int(reverse)),
         *(place for x in (u, dt, B, C) for place in _located(x)),
-        *(_address(x) for x in (rates, D, dt_bias, kept, spans, g_y, g_last, g_u, g_dt, g_initial)),
-        *(_address(x) for x in (g_rates, g_B, g_C, g_D, g_bias)),
+        *(address(x) for x in (rates, D, dt_bias, kept, spans, g_y, g_last, g_u, g_dt, g_initial)),
+        *(address(x) for x in (g_rates, g_B, g_C, g_D, g_bias)),
         wide,
     )
     g_A = g_rates.sum(1).transpose(1, 2).contiguous()

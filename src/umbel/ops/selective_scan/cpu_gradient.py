@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from umbel.ops.selective_scan.cpu_kernels import GROUP, TILE, blank, gather, sigmoid, softplus, zero
+from umbel.ops.selective_scan.cpu_kernels import GROUP, TILE, blank, gather, softplus
 from umbel.ops.selective_scan.op import CHUNK
 from umbel.ops.threads import COUNTER, ENTERED, FIRST, SCRATCH, SCRATCH_FLOATS, TASKS
 from umbel.ops.vectors import (
@@ -21,11 +21,14 @@ from umbel.ops.vectors import (
     load,
     load_part,
     put,
+    sigmoid,
+    silu_slope,
     splat,
     splat_at,
     store,
     store_part,
     total,
+    zero,
 )
 
 
@@ -228,7 +231,6 @@ def gate_backward(a):  # type: ignore[no-untyped-def]
     length, width = a[FIRST], a[FIRST + 1]
     g0, x0, z0, z_b, z_t = a[FIRST + 2], a[FIRST + 3], a[FIRST + 4], a[FIRST + 5], a[FIRST + 6]
     g_x, g_z, spans = a[FIRST + 7], a[FIRST + 8], a[FIRST + 9]
-    one = splat(np.float32(1.0))
     while True:
         task = fetch_add(a, COUNTER)
         if task >= a[TASKS]:
@@ -248,5 +250,4 @@ def gate_backward(a):  # type: ignore[no-untyped-def]
                     z, g = load_part(z0, batch * z_b + t * z_t + c, live), load_part(g0, row + c, live)
                     s = sigmoid(z)
                     store_part(g_x, row + c, g * (z * s), live)
-                    slope = s * (one + z * (one - s))
-                    store_part(g_z, row + c, g * load_part(x0, row + c, live) * slope, live)
+                    store_part(g_z, row + c, g * load_part(x0, row + c, live) * silu_slope(z, s), live)

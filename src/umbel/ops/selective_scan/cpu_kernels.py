@@ -28,10 +28,11 @@ from umbel.ops.vectors import (
     log1p,
     maximum,
     minimum,
-    splat,
+    sigmoid,
     splat_at,
     store,
     store_part,
+    zero,
 )
 
 GROUP = 4  # vectors of channels in a task of the forward
@@ -46,22 +47,9 @@ def forward_scratch(n_state: int) -> int:
 
 
 @njit(**_INLINE)
-def zero():  # type: ignore[no-untyped-def]
-    """Give sixteen zeros."""
-    return splat(np.float32(0.0))
-
-
-@njit(**_INLINE)
 def softplus(x):  # type: ignore[no-untyped-def]
     """log(1 + e**x) without overflow, and with full precision where it is small."""
     return maximum(x, zero()) + log1p(exp(zero() - maximum(x, zero() - x)))
-
-
-@njit(**_INLINE)
-def sigmoid(x):  # type: ignore[no-untyped-def]
-    """1 / (1 + e**-x)."""
-    one = splat(np.float32(1.0))
-    return one / (one + exp(zero() - x))
 
 
 @njit(**_INLINE)

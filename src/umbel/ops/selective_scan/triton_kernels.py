@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from umbel.ops.triton_parts import sigmoid, span
+
 # Nothing is gained by compiling anew for lengths and strides that are 1 or divide by 16.
 _SIZES = ["batch", "length", "inner", "states", "pieces", "bases"] + [
     f"{name}_{of}" for name in ("x", "maps", "g_y", "u", "dt", "B", "C", "z") for of in "sbt"
@@ -32,27 +34,9 @@ def _softplus(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sigmoid(x):  # type: ignore[no-untyped-def]
-    """1 / (1 + e**-x) without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
-
-
-@triton.jit
 def _load(row, t, stride, place, mask):  # type: ignore[no-untyped-def]
     """Load a position's numbers; the vector of places comes last, as addresses are then one and constants."""
     return tl.load(row + t * stride + place, mask=mask, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _span(spans, b, length, HAS_SPANS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Give the first position of row ``b``'s sequence and the one past its last."""
-    start = b * 0
-    end = start + length
-    if HAS_SPANS:
-        start = tl.maximum(tl.load(spans + b * 2).to(tl.int64), start)
-        end = tl.minimum(tl.load(spans + b * 2 + 1).to(tl.int64), end)
-    return start, end
 
 
 @triton.jit
@@ -90,7 +74,7 @@ def carry_kernel(  # type: ignore[no-untyped-def]
     dt += s * dt_s + b * dt_b
     maps += s * maps_s + b * maps_b
     z += b * z_b
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     count, t0 = _overlap(piece * bases, bases, start, end, against)
     state = tl.zeros((N, BLOCK), tl.float32)
     steps = tl.zeros((BLOCK,), tl.float32)
@@ -100,7 +84,7 @@ def carry_kernel(  # type: ignore[no-untyped-def]
         value = _load(x, t, x_t, i, live_i)
         if HAS_Z:
             gate = _load(z, t, z_t, i, live_i)
-            value *= gate * _sigmoid(gate)
+            value *= gate * sigmoid(gate)
         entering = _load(maps, t, maps_t, n, live_n)[:, None]
         decay = tl.exp2(a2 * step[None, :])
         if ADJOINT:
@@ -184,7 +168,7 @@ def _direction(  # type: ignore[no-untyped-def]
                     if KEEP:
                         tl.store(ungated + here + i, out, mask=live_i)
                     gate = _load(z + b * z_b, t, z_t, i, live_i)
-                    out *= gate * _sigmoid(gate)
+                    out *= gate * sigmoid(gate)
                 tl.store(y + here + i, out, mask=live_i)
             else:
                 tl.store(partial + here + i, out, mask=live_i)
@@ -204,7 +188,7 @@ def output_kernel(  # type: ignore[no-untyped-def]
     pid = tl.program_id(0).to(tl.int64)
     block, piece, b = pid % blocks, (pid // blocks) % pieces, pid // blocks // pieces
     i = block * BLOCK + tl.arange(0, BLOCK)
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     if S == 2:
         _direction(
             u, u_s, u_b, u_t, dt, dt_s, dt_b, dt_t, B, B_s, B_b, B_t, C, C_s, C_b, C_t, z, z_b, z_t, A2, D, bias,
@@ -265,7 +249,7 @@ def gradient_kernel(  # type: ignore[no-untyped-def]
     z += b * z_b
     scratch += pid * (CHUNK // 4) * N * BLOCK
     spare = n[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    start, end = _span(spans, b, length, HAS_SPANS)
+    start, end = span(spans, b, length, HAS_SPANS)
     # The gradient of the state that the next position of the walk leaves behind.
     adjoint = tl.load(entry + (row * pieces + piece) * states * inner + tile, mask=live_tile, other=0.0)
     sum_A = tl.zeros((N, BLOCK), tl.float32)
@@ -318,7 +302,7 @@ def gradient_kernel(  # type: ignore[no-untyped-def]
                 upstream = _load(g_y, t, g_y_t, i, here)
                 if HAS_Z:
                     gate = _load(z, t, z_t, i, here)
-                    opened = _sigmoid(gate)
+                    opened = sigmoid(gate)
                     g_gate = upstream * opened * (1.0 + gate * (1.0 - opened))
                     g_gate *= _load(ungated, b * length + t, inner, i, here)
                     # Both directions come by here, and the gate is one.
@@ -336,7 +320,7 @@ def gradient_kernel(  # type: ignore[no-untyped-def]
                 sum_A += through * step[None, :]
                 # a2 carries a factor log2(e), which the derivative by the step must lose again.
                 g_step = tl.sum(through * a2, axis=0) * 0.6931471805599453 + g_value * value
-                g_raw = tl.where(here, g_step * _sigmoid(raw), 0.0)
+                g_raw = tl.where(here, g_step * sigmoid(raw), 0.0)
                 sum_D += upstream * value
                 sum_bias += g_raw
                 tl.store(g_u + (row * length + t) * inner + i, g_value * step + skip * upstream, mask=here)
