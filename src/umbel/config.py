@@ -32,20 +32,42 @@ class ModelConfig:
     """Shape of a backbone; the defaults are the published PlantBiMoE (arXiv:2512.07113)."""
 
     pattern: str = "Md Me"
-    """Layers, tiled over depth: mixer ``M`` (bidirectional Mamba), then FFN ``d`` (dense) or ``e`` (experts)."""
+    """Layers, tiled over depth: mixer ``M`` (bidirectional Mamba), ``H`` (HyenaLite) or ``A`` (attention), then FFN
+    ``d`` (dense) or ``e`` (experts)."""
     n_layers: Count = 16
     d_model: Count = 512
     expand: Count = 2
-    """Inner width of the mixer, in multiples of ``d_model``."""
+    """Inner width of a Mamba mixer, in multiples of ``d_model``."""
     d_state: Count = 16
+    """State of a Mamba scan, and the number of complex poles of a HyenaLite filter."""
     d_conv: Count = 4
+    """Taps of a Mamba mixer's short convolution."""
     dt_rank: Natural = 0
     """Rank of the step-size projection; 0 means ``ceil(d_model / 16)``."""
+    hyena_taps: Natural = 0
+    """Taps of a short convolution on HyenaLite's three streams; 0 leaves it out, as published."""
+    hyena_bidirectional: bool = False
+    """Give HyenaLite a second filter that looks ahead; the published one sees the past only."""
+    n_heads: Count = 8
+    """Heads of an attention mixer."""
+    rope_base: Positive = 10_000.0
+    """Base of the rotary frequencies."""
+    max_tokens: Natural = 0
+    """Longest sequence that attention takes in one pass, in tokens; 0 sets no bound."""
     ffn_hidden: Count = 1408
+    expert_hidden: Natural = 0
+    """Hidden width of one expert; 0 means ``ffn_hidden``."""
     n_experts: Count = 4
+    """Routed experts."""
+    n_shared_experts: Natural = 0
+    """Experts that every token takes, as one MLP of ``n_shared_experts`` times the width of one."""
     top_k: Count = 1
+    gating: Literal["softmax", "normalised", "plain", "bias"] = "softmax"
+    """Weights of the chosen experts. ``softmax``: their softmax probabilities, not renormalised (PlantBiMoE, Switch).
+    ``plain``: the sigmoids of their scores. ``normalised``: these divided by their sum (HyenaMoE, eq. 5-7).
+    ``bias``: normalised, and a bias that follows the load joins in the choice (arXiv:2408.15664)."""
     fusion: Literal["add", "multiply", "gate", "concat"] = "add"
-    """How the two directions of a mixer become one; ``add`` is published, ``gate`` and ``concat`` are ours."""
+    """How the two directions of a Mamba mixer become one; ``add`` is published, ``gate`` and ``concat`` are ours."""
     tie_projections: bool = True
     """Share the in and out projections between the two directions."""
     residual_fp32: bool = False
@@ -60,11 +82,18 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.layer_kinds:
             raise ValueError("pattern is empty: give pairs such as 'Md Me'")
-        wrong = [pair for pair in self.pattern.split() if len(pair) != 2 or pair[0] != "M" or pair[1] not in "de"]
+        wrong = [pair for pair in self.pattern.split() if len(pair) != 2 or pair[0] not in "MHA" or pair[1] not in "de"]
         if wrong:
-            raise ValueError(f"pattern has {', '.join(wrong)}: each layer is 'M' followed by 'd' or 'e', as in 'Md Me'")
+            raise ValueError(
+                f"pattern has {', '.join(wrong)}: each layer is 'M', 'H' or 'A' followed by 'd' or 'e', as in 'Md Me'"
+            )
         if self.top_k > self.n_experts:
             raise ValueError(f"top_k is {self.top_k} but there are only {self.n_experts} experts: lower model.top_k")
+
+        if "A" in self.pattern and (self.d_model % self.n_heads or self.d_model // self.n_heads % 2):
+            raise ValueError(
+                f"d_model {self.d_model} must be n_heads ({self.n_heads}) times an even number, for rotary attention"
+            )
 
     @property
     def layer_kinds(self) -> tuple[str, ...]:
@@ -78,9 +107,33 @@ class ModelConfig:
         return self.expand * self.d_model
 
     @property
+    def expert_width(self) -> int:
+        """Hidden width of one expert, resolved."""
+        return self.expert_hidden or self.ffn_hidden
+
+    @property
     def dt_width(self) -> int:
         """Rank of the step-size projection, resolved."""
         return self.dt_rank or -(-self.d_model // 16)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TokensConfig:
+    """How bases become tokens, and tokens rows of a batch."""
+
+    kind: Literal["kmer", "bpe"] = "kmer"
+    k: Annotated[int, Field(ge=1, le=6)] = 1
+    """Bases in a k-mer; 1 is the published vocabulary of PlantBiMoE, 3 that of HyenaMoE."""
+    overlapping: bool = False
+    """A k-mer at every base, in place of k-mers side by side."""
+    file: str = ""
+    """``tokenizer.json`` made by ``umbel tokenizer train``, for ``bpe``."""
+    row_tokens: Natural = 0
+    """Pack windows into training rows of exactly this many tokens; 0 gives every window a row of its own."""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "bpe") != bool(self.file):
+            raise ValueError("tokens.file names the vocabulary of kind 'bpe', and belongs to it alone")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -88,8 +141,8 @@ class CorpusConfig:
     """How assemblies are cut into windows."""
 
     window_bp: Count = 32_768
-    overlap_bp: Annotated[int, Field(ge=64, le=128)] = 128
-    """Bases shared by neighbouring windows."""
+    overlap_bp: Annotated[int, Field(ge=0, le=128)] = 128
+    """Bases shared by neighbouring windows; PlantBiMoE's share 64 to 128, HyenaMoE's none."""
     max_n_frac: Fraction = 0.02
     """Windows with a larger share of N are dropped, and counted."""
     min_window_bp: Count = 64
@@ -105,7 +158,7 @@ class MaskingConfig:
     """Masked-language corruption and augmentation, drawn afresh for every (seed, step, sample)."""
 
     mask_frac: Fraction = 0.15
-    """Chance that a real base (A, C, G, T) is chosen to be predicted."""
+    """Chance that a real token (bases A, C, G, T only) is chosen to be predicted."""
     as_mask_frac: Fraction = 0.8
     """Share of the chosen that become ``[MASK]``."""
     as_random_frac: Fraction = 0.1
@@ -144,7 +197,7 @@ class TrainConfig:
 
     steps: Count = 100_000
     batch_windows: Count = 256
-    """Windows per optimiser step, over all micro-batches."""
+    """Windows (or packed rows) per optimiser step, over all micro-batches."""
     micro_batch_windows: Count = 4
     """Windows per forward pass; gradients are accumulated up to ``batch_windows``."""
     eval_every_steps: Count = 1_000
@@ -158,6 +211,8 @@ class TrainConfig:
     """Weight of the Switch-style load-balance loss (0 as published)."""
     z_coef: NonNegative = 0.0
     """Weight of the router z-loss (0 as published)."""
+    bias_rate: NonNegative = 1e-3
+    """Step by which an expert's selection bias follows its load, with ``model.gating=bias``."""
     autocast: Literal["auto", "bf16", "off"] = "auto"
     """``auto``: bf16 on a GPU that has it, fp32 elsewhere."""
 
@@ -173,6 +228,7 @@ class RunConfig:
     name: str
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    tokens: TokensConfig = dataclasses.field(default_factory=TokensConfig)
     masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)

@@ -12,7 +12,7 @@ import numpy as np
 from umbel.config import MaskingConfig
 from umbel.data.masking import IGNORED, Example, corrupt, is_reversed
 from umbel.data.store import Corpus
-from umbel.data.tokenizers import PAD_ID
+from umbel.data.vocabulary import PAD_ID
 from umbel.genome.sequence import revcomp
 
 _ORDER = 4

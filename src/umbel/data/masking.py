@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from umbel.config import MaskingConfig
-from umbel.data.tokenizers import BASE_ID, MASK_ID, codes_to_ids
+from umbel.data.tokenizers import codes_to_ids
+from umbel.data.vocabulary import BASE_ID, MASK_ID
 
 _CORRUPT, _STRAND, _EVALUATE = 1, 2, 3
 N_CODE = 4

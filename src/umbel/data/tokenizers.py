@@ -6,11 +6,17 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]")
+from umbel.config import TokensConfig
+from umbel.data.kmers import KmerTokens
+from umbel.data.vocabulary import BASE_ID, CLS_ID, SEP_ID, SPECIAL_TOKENS
+
 VOCABULARY = (*SPECIAL_TOKENS, "A", "C", "G", "T", "N")
-CLS_ID, SEP_ID, MASK_ID, PAD_ID = 0, 1, 3, 4
-BASE_ID = 7
-"""Id of A; the code of a base (A 0, C 1, G 2, T 3, N 4) plus this is its id."""
+Tokens = KmerTokens
+
+
+def make_tokens(config: TokensConfig) -> Tokens:
+    """Make the tokens that a run asks for."""
+    return KmerTokens(config.k, config.overlapping)
 
 
 def codes_to_ids(codes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from umbel.data.masking import hide
-from umbel.data.tokenizers import BASE_ID, PAD_ID, codes_to_ids
+from umbel.data.tokenizers import codes_to_ids
+from umbel.data.vocabulary import BASE_ID, PAD_ID
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Output, count_parameters
 from umbel.model.checkpoint import load_checkpoint, weights_hash

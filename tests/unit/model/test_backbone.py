@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from umbel.config import ModelConfig
-from umbel.data import masking, tokenizers
+from umbel.data import masking, tokenizers, vocabulary
 from umbel.model import backbone as backbone_module
 from umbel.model import heads
 from umbel.model.backbone import Backbone, count_parameters, real_tokens
@@ -82,10 +82,10 @@ def test_a_hole_and_a_wrong_shape_are_refused():
 
 def test_model_and_data_agree_on_the_tokens():
     """The two packages do not import each other, so their numbers are compared here."""
-    assert backbone_module.PAD_ID == tokenizers.PAD_ID
+    assert backbone_module.PAD_ID == vocabulary.PAD_ID
     assert heads.IGNORED == masking.IGNORED
-    assert (heads.FIRST_BASE_ID, heads.LAST_BASE_ID) == (tokenizers.BASE_ID, tokenizers.BASE_ID + 3)
-    assert tokenizers.VOCABULARY[tokenizers.BASE_ID : tokenizers.BASE_ID + 5] == ("A", "C", "G", "T", "N")
+    assert (heads.FIRST_BASE_ID, heads.LAST_BASE_ID) == (vocabulary.BASE_ID, vocabulary.BASE_ID + 3)
+    assert tokenizers.VOCABULARY[vocabulary.BASE_ID : vocabulary.BASE_ID + 5] == ("A", "C", "G", "T", "N")
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
