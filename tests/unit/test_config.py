@@ -28,7 +28,7 @@ def test_settings_change_one_thing():
         ("model.pattern.x=1", "no such setting"),
         ("optim.lr=-1", "optim.lr: Input should be greater than 0"),
         ("model.pattern=", "pattern is empty"),
-        ("model.pattern=Md Mz", "pattern has Mz: each layer is 'M' followed by 'd' or 'e'"),
+        ("model.pattern=Md Mz", "pattern has Mz: each layer is 'M', 'H' or 'A' followed by 'd' or 'e'"),
         ("model.top_k=5", "top_k is 5 but there are only 4 experts"),
         ("corpus.overlap_bp=63", "greater than or equal to 64"),
         ("corpus.overlap_bp=129", "less than or equal to 128"),
