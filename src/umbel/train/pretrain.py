@@ -17,7 +17,7 @@ from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
 from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
-from umbel.data.tokenizers import Tokens, make_tokens, nucleotide_tokenizer
+from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import ConfigError, RunError
 from umbel.files import write_json, writing
 from umbel.model.backbone import count_parameters
@@ -52,11 +52,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device, reporter: Reporter) -> None:
+def _open_run(
+    folder: Path, run: RunConfig, corpus: Corpus, tokens: Tokens, device: torch.device, reporter: Reporter
+) -> None:
     """Write ``run.json``, or see that the one there is of the same run."""
+    # The file that tokens.file names may change; k-mers follow from the settings.
+    vocabulary = describe(tokens).get("sha256")
     facts = {
         "config": to_dict(run),
         "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
+        "vocabulary": vocabulary,
         "umbel": umbel.__version__,
         "torch": torch.__version__,
         "device": str(device),
@@ -72,12 +77,15 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
         old = json.loads(path.read_text(encoding="utf-8"))
         # Through RunConfig, so that settings that came after that run count with their defaults.
         old_config = to_dict(from_dict(RunConfig, old["config"], "config"))
-        old_identity = {"config": old_config, "corpus": {"hash": old["corpus"]["hash"]}}
+        old_hash = old["corpus"]["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); choose another --out") from error
     except ConfigError as error:
         raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
-    differences = _differences(old_identity, {"config": facts["config"], "corpus": {"hash": corpus.hash}})
+    differences = _differences(
+        {"config": old_config, "corpus": {"hash": old_hash}, "vocabulary": old.get("vocabulary")},
+        {"config": facts["config"], "corpus": {"hash": corpus.hash}, "vocabulary": vocabulary},
+    )
     if differences:
         raise RunError(
             f"{folder}: holds another run ({'; '.join(differences)}). Repeat that run's settings to continue it, "
@@ -180,8 +188,10 @@ def pretrain(
             f"with --recipe {run.name}, or repeat its settings with --set corpus.NAME=VALUE"
         )
     tokens = make_tokens(run.tokens)
-    _open_run(folder, run, source, place, reporter)
-    model = new_model(run.model, run.corpus.window_bp, run.train.seed).to(place)
+    require_vocabulary(tokens, run.model.vocab_size)
+    tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
+    _open_run(folder, run, source, tokens, place, reporter)
+    model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
     total, active = count_parameters(run.model)
@@ -219,7 +229,7 @@ def pretrain(
             record=log,
             save=save,
         )
-    save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(run.corpus.window_bp))
+    save_checkpoint(folder / "checkpoint", model, tokenizer)
     return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
 
 
