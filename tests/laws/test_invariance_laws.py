@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import toy_run
 
+from umbel.data.kmers import KmerTokens
 from umbel.model.hf import UmbelConfig, UmbelForSequenceClassification, new_model
 from umbel.predict import predictor as predictor_module
 from umbel.predict.predictor import Predictor
@@ -110,7 +111,7 @@ def test_tied_experts_go_to_the_lower_index_whatever_the_padding(rows_equal):
 )
 def test_embeddings_do_not_depend_on_how_the_batch_is_cut(sequences, budget):
     codes = [np.array(sequence, np.uint8) for sequence in sequences]
-    predictor = Predictor(MODELS["published"], "toy", torch.device("cpu"))
+    predictor = Predictor(MODELS["published"], "toy", torch.device("cpu"), KmerTokens(1))
     alone = np.concatenate([predictor.embed([sequence]) for sequence in codes])
     before = predictor_module.TOKENS_PER_BATCH
     predictor_module.TOKENS_PER_BATCH = budget
