@@ -21,6 +21,7 @@ import torch
 from umbel.config import MaskingConfig, ModelConfig, RunConfig
 from umbel.data.batches import Batch, collate
 from umbel.data.masking import corrupt
+from umbel.data.tokenizers import make_tokens
 from umbel.model.backbone import count_parameters
 from umbel.model.hf import new_model
 from umbel.ops.devices import autocast_dtype, resolve_device
@@ -33,8 +34,8 @@ def made_up_batch(run: RunConfig) -> Batch:
     rng = np.random.default_rng(0)
     shape = run.train.micro_batch_windows, run.corpus.window_bp
     codes = rng.integers(0, 4, shape).astype(np.uint8)
-    nothing = np.zeros(shape[1], bool)
-    return collate([corrupt(row, nothing, MaskingConfig(), 0, 0, i) for i, row in enumerate(codes)])
+    nothing, tokens = np.zeros(shape[1], bool), make_tokens(run.tokens)
+    return collate([corrupt(row, nothing, MaskingConfig(), 0, 0, i, tokens) for i, row in enumerate(codes)])
 
 
 def products_flop(config: ModelConfig) -> int:

@@ -134,6 +134,8 @@ class TokensConfig:
     def __post_init__(self) -> None:
         if (self.kind == "bpe") != bool(self.file):
             raise ValueError("tokens.file names the vocabulary of kind 'bpe', and belongs to it alone")
+        if 0 < self.row_tokens < 8:
+            raise ValueError(f"row_tokens is {self.row_tokens}: rows of fewer than 8 tokens hold next to nothing")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -232,6 +234,13 @@ class RunConfig:
     masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        shortest = min(self.corpus.min_window_bp, self.corpus.window_bp)
+        if shortest < self.tokens.k:
+            raise ValueError(
+                f"windows may have {shortest} bases and tokens have {self.tokens.k}: raise corpus.min_window_bp"
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

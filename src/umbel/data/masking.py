@@ -1,20 +1,24 @@
 """Masked-language corruption as a pure function of (seed, step, sample): no state, so nothing to restore.
 
 Randomness is counter-based (Philox): the key is the seed and a purpose, the counter is the step and the
-sample. The same triple gives the same bases on any worker, in any order, after any interruption.
+sample. The same triple gives the same tokens on any worker, in any order, after any interruption.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from umbel.config import MaskingConfig
-from umbel.data.tokenizers import codes_to_ids
-from umbel.data.vocabulary import BASE_ID, MASK_ID
+from umbel.data.kmers import Encoding, KmerTokens
+from umbel.data.vocabulary import BASE_ID, MASK_ID, N_ID
 
-_CORRUPT, _STRAND, _EVALUATE = 1, 2, 3
+if TYPE_CHECKING:
+    from umbel.data.tokenizers import Tokens
+
+_CORRUPT, _STRAND, _EVALUATE, _ORDER, _STRANDS = 1, 2, 3, 4, 5
 N_CODE = 4
 IGNORED = -100
 
@@ -26,7 +30,7 @@ def stream(seed: int, purpose: int, step: int, sample: int) -> np.random.Generat
 
 @dataclass(frozen=True)
 class Example:
-    """One window as the network sees it, all ``(L + 2,)`` with ``[CLS]`` and ``[SEP]``.
+    """One window as the network sees it, or a part of one; all ``(T,)``, a window's with ``[CLS]`` and ``[SEP]``.
 
     Attributes
     ----------
@@ -35,7 +39,7 @@ class Example:
     labels
         int64, the true token where it is to be predicted, -100 elsewhere.
     weights
-        float32 loss weights, 1 or the soft-mask weight.
+        float32 loss weights: the mean over a token's bases of 1 or, where soft-masked, the soft-mask weight.
     """
 
     input_ids: np.ndarray
@@ -48,14 +52,69 @@ def is_reversed(config: MaskingConfig, seed: int, step: int, sample: int) -> boo
     return bool(stream(seed, _STRAND, step, sample).random() < config.revcomp_frac)
 
 
-def corrupt(
-    codes: np.ndarray, soft_mask: np.ndarray, config: MaskingConfig, seed: int, step: int, sample: int
-) -> Example:
-    """Choose bases to predict, and show most of them as ``[MASK]``.
+def epoch_order(n_windows: int, seed: int, epoch: int) -> np.ndarray:
+    """Draw the order in which an epoch shows its windows: a permutation, ``(n_windows,)`` int64."""
+    return np.random.Generator(np.random.Philox(key=[seed, _ORDER], counter=[0, 0, 0, epoch])).permutation(n_windows)
 
-    Of the real bases (A, C, G, T) each is chosen with chance ``mask_frac``; of the chosen,
-    ``as_mask_frac`` become ``[MASK]``, ``as_random_frac`` a base drawn evenly from A, C, G, T (the true
-    one included), and the rest stay. N and special tokens are never chosen.
+
+def reversed_in_epoch(config: MaskingConfig, seed: int, epoch: int, n_windows: int) -> np.ndarray:
+    """Decide which windows an epoch of packed rows shows as their reverse complements, ``(n_windows,)`` bool."""
+    draws = np.random.Generator(np.random.Philox(key=[seed, _STRANDS], counter=[0, 0, 0, epoch]))
+    return draws.random(n_windows, dtype=np.float32) < config.revcomp_frac
+
+
+def covering(encoding: Encoding, bases: np.ndarray) -> np.ndarray:
+    """Mark the tokens that stand for at least one of the marked bases.
+
+    Parameters
+    ----------
+    bases
+        ``(L,)`` bool.
+
+    Returns
+    -------
+    ``(T,)`` bool, False at ``[CLS]`` and ``[SEP]``.
+
+    Examples
+    --------
+    >>> encoding = KmerTokens(2, overlapping=True).encode(np.array([0, 1, 2, 3]))
+    >>> covering(encoding, np.array([False, False, True, False])).tolist()
+    [False, False, True, True, False]
+    """
+    before = np.concatenate(([0], np.cumsum(bases)))
+    return before[encoding.ends] > before[encoding.starts]
+
+
+def _loss_weights(encoding: Encoding, soft_mask: np.ndarray, softmask_weight: float) -> np.ndarray:
+    """Average the weights of each token's bases, ``(T,)`` float32; 1 at ``[CLS]`` and ``[SEP]``."""
+    before = np.concatenate(([0], np.cumsum(soft_mask)))
+    n_soft = before[encoding.ends] - before[encoding.starts]
+    n_bases = np.maximum(encoding.ends - encoding.starts, 1)
+    # In this form a token of one base weighs exactly 1 or exactly softmask_weight.
+    return ((n_soft * softmask_weight + (n_bases - n_soft)) / n_bases).astype(np.float32)
+
+
+def corrupt(
+    codes: np.ndarray,
+    soft_mask: np.ndarray,
+    config: MaskingConfig,
+    seed: int,
+    step: int,
+    sample: int,
+    tokens: Tokens,
+) -> Example:
+    """Choose tokens to predict, and show most of them as ``[MASK]``.
+
+    Of the real tokens (bases A, C, G, T only) each is chosen with chance ``mask_frac``; of the chosen,
+    ``as_mask_frac`` become ``[MASK]``, ``as_random_frac`` a word of the full length drawn evenly (the true
+    one included; with one base a token, any of A, C, G, T), and the rest stay. N and special tokens are
+    never chosen.
+
+    Overlapping k-mers tell each other's bases, so there the draw is over bases: real bases become anchors
+    with chance ``1 - (1 - mask_frac) ** (1 / k)``, each with a fate of the same shares, and every token that
+    covers an anchor is chosen and shares its fate. Where a token covers several, to be masked goes before
+    to be drawn, and that before to stay. So about ``mask_frac`` of the tokens are chosen, and no visible
+    token covers the base that a ``[MASK]`` was drawn for.
 
     Parameters
     ----------
@@ -63,35 +122,49 @@ def corrupt(
         ``(L,)`` base codes 0..4 and repeat mask of the window.
     seed, step, sample
         What the draw depends on, and all it depends on; each >= 0.
+    tokens
+        How bases become tokens.
+
+    Raises
+    ------
+    ValueError
+        If the window is shorter than one token.
 
     References
     ----------
-    Devlin et al. 2018, "BERT", arXiv:1810.04805, section 3.1.
+    Devlin et al. 2018, "BERT", arXiv:1810.04805, section 3.1. Overlapping k-mers are hidden in runs as in
+    Ji et al. 2021, "DNABERT".
 
     Examples
     --------
     >>> codes = np.zeros(100, np.uint8)
-    >>> example = corrupt(codes, codes > 0, MaskingConfig(), seed=0, step=3, sample=1)
-    >>> bool((example.labels >= 0).any()), example.labels[0]
-    (True, np.int64(-100))
+    >>> example = corrupt(codes, codes > 0, MaskingConfig(), seed=0, step=3, sample=1, tokens=KmerTokens(3))
+    >>> len(example.labels), bool((example.labels >= 0).any()), example.labels[0]
+    (36, True, np.int64(-100))
     """
+    encoding = tokens.encode(codes)
+    true_ids = encoding.ids
+    inner_ids = true_ids[1:-1]
+    overlapping = isinstance(tokens, KmerTokens) and tokens.overlapping
     draws = stream(seed, _CORRUPT, step, sample)
-    chance, fate = draws.random((2, len(codes)), dtype=np.float32)
-    replacement = draws.integers(0, 4, len(codes))
-    real = codes < N_CODE
-    chosen = real & (chance < config.mask_frac)
-    true_ids = codes_to_ids(codes)
+    chance, fate = draws.random((2, len(codes) if overlapping else len(inner_ids)), dtype=np.float32)
+    replacement = draws.integers(0, tokens.n_words, len(inner_ids))
+    real = (inner_ids >= BASE_ID) & (inner_ids != N_ID)
+    if overlapping:
+        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / tokens.k))
+    else:
+        drawn = real & (chance < config.mask_frac)
+    to_mask = drawn & (fate < config.as_mask_frac)
+    to_draw = drawn & (fate < config.as_mask_frac + config.as_random_frac)
+    if overlapping:
+        drawn, to_mask, to_draw = (covering(encoding, bases)[1:-1] for bases in (drawn, to_mask, to_draw))
     input_ids, labels = true_ids.copy(), np.full_like(true_ids, IGNORED)
-    inner = input_ids[1:-1]
-    as_mask = chosen & (fate < config.as_mask_frac)
-    as_random = chosen & ~as_mask & (fate < config.as_mask_frac + config.as_random_frac)
-    inner[as_mask] = MASK_ID
-    inner[as_random] = BASE_ID + replacement[as_random]
-    weights = np.ones(len(true_ids), np.float32)
-    weights[1:-1][soft_mask] = config.softmask_weight
-    counted = real if config.loss_on == "real" else chosen
-    labels[1:-1][counted] = true_ids[1:-1][counted]
-    return Example(input_ids, labels, weights)
+    shown = input_ids[1:-1]
+    shown[to_draw] = tokens.first_word + replacement[to_draw]
+    shown[to_mask] = MASK_ID
+    counted = real if config.loss_on == "real" else drawn
+    labels[1:-1][counted] = inner_ids[counted]
+    return Example(input_ids, labels, _loss_weights(encoding, soft_mask, config.softmask_weight))
 
 
 def hidden_positions(codes: np.ndarray, seed: int, window_id: int, mask_frac: float) -> np.ndarray:
@@ -108,17 +181,16 @@ def hidden_positions(codes: np.ndarray, seed: int, window_id: int, mask_frac: fl
     return (codes < N_CODE) & (chance < mask_frac)
 
 
-def hide(codes: np.ndarray, hidden: np.ndarray) -> Example:
-    """Make an evaluation example: every hidden base is shown as ``[MASK]`` and is a label of weight 1.
+def hide(codes: np.ndarray, hidden: np.ndarray, tokens: Tokens) -> Example:
+    """Make an evaluation example: every token that covers a hidden base is ``[MASK]`` and a label of weight 1.
 
     Examples
     --------
-    >>> example = hide(np.array([0, 3]), np.array([False, True]))
+    >>> example = hide(np.array([0, 3]), np.array([False, True]), KmerTokens(1))
     >>> example.input_ids.tolist(), example.labels.tolist()
     ([0, 7, 3, 1], [-100, -100, 10, -100])
     """
-    input_ids = codes_to_ids(codes)
-    labels = np.full_like(input_ids, IGNORED)
-    labels[1:-1][hidden] = input_ids[1:-1][hidden]
-    input_ids[1:-1][hidden] = MASK_ID
-    return Example(input_ids, labels, np.ones(len(input_ids), np.float32))
+    encoding = tokens.encode(codes)
+    covered = covering(encoding, hidden)
+    input_ids = np.where(covered, MASK_ID, encoding.ids)
+    return Example(input_ids, np.where(covered, encoding.ids, IGNORED), np.ones(len(input_ids), np.float32))

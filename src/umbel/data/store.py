@@ -221,6 +221,11 @@ class Corpus:
             return np.empty(0, np.int64)
         return np.flatnonzero(self._windows["role"] == names.index(role))
 
+    def window_sizes(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Length of each window, and how many of its bases are not N, ``(n,)`` each."""
+        columns = self._windows
+        return columns["end"][ids] - columns["start"][ids], columns["n_bases"][ids].astype(np.int64)
+
     def window(self, i: int) -> Window:
         """Where window ``i`` lies."""
         columns = self._windows

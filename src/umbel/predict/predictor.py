@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from umbel.data.kmers import KmerTokens
 from umbel.data.masking import hide
-from umbel.data.tokenizers import codes_to_ids
 from umbel.data.vocabulary import BASE_ID, PAD_ID
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Output, count_parameters
@@ -45,6 +45,7 @@ class Predictor:
         self._model = model.to(device).eval()
         self._device = device
         self.weights_hash = weights_hash
+        self.tokens = KmerTokens(1)
         self.window_bp: int = model.config.window_bp
         self.config = model.config.model
         self.n_parameters, self.n_active_parameters = count_parameters(self.config)
@@ -104,7 +105,7 @@ class Predictor:
         One ``(hidden_i, 4)`` float32 array a sequence: natural-log probabilities of A, C, G and T,
         renormalised over these four.
         """
-        ids = [hide(sequence, mask).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
+        ids = [hide(sequence, mask, self.tokens).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
         results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
@@ -154,7 +155,7 @@ class Predictor:
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
             result[indices] = mean_over_bases(output.hidden.float(), tensor).cpu().numpy()
 
-        self._run([codes_to_ids(sequence) for sequence in shown], use)
+        self._run([self.tokens.encode(sequence).ids for sequence in shown], use)
         return result
 
     def routes(self, codes: Sequence[Codes]) -> list[np.ndarray]:
@@ -172,7 +173,7 @@ class Predictor:
                 results[i] = experts[:, row, 1 : 1 + len(codes[i])]
 
         if self.moe_layers:
-            self._run([codes_to_ids(sequence) for sequence in codes], use)
+            self._run([self.tokens.encode(sequence).ids for sequence in codes], use)
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
 

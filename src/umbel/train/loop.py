@@ -25,9 +25,14 @@ from umbel.train.optim import learning_rate
 Metrics = dict[str, Any]
 
 
-def _to_device(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
-    arrays = (batch.input_ids, batch.attention_mask, batch.labels, batch.weights)
-    return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+def _to_device(batch: Batch, device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Give what the model takes, the labels and their weights."""
+    arrays = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if batch.segment_ids is not None:
+        arrays["segment_ids"] = batch.segment_ids
+    arrays |= {"labels": batch.labels, "weights": batch.weights}
+    tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
+    return tensors, tensors.pop("labels"), tensors.pop("weights")
 
 
 def _precision(device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -45,7 +50,7 @@ def train_step(
 ) -> Metrics:
     """Take one optimiser step over all micro-batches.
 
-    The loss is the weighted mean over the predicted bases of the *whole* batch, so that it does not depend
+    The loss is the weighted mean over the predicted tokens of the *whole* batch, so that it does not depend
     on how the batch is cut; only the auxiliary losses are means over micro-batches.
 
     Raises
@@ -60,9 +65,9 @@ def train_step(
     loss_sum, right, predicted = 0.0, 0, 0
     optimizer.zero_grad(set_to_none=True)
     for batch in batches:
-        input_ids, mask, labels, weights = _to_device(batch, device)
+        inputs, labels, weights = _to_device(batch, device)
         with _precision(device, dtype):
-            output = model(input_ids, attention_mask=mask)
+            output = model(**inputs)
             loss = (label_losses(output.logits, labels) * weights).sum() / total_weight
             objective = loss
             if output.routings and config.train.balance_coef:
@@ -89,14 +94,14 @@ def train_step(
 
 @torch.no_grad()
 def validate(model: nn.Module, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype | None) -> Metrics:
-    """Measure masked loss (nats, every masked base weighing 1), accuracy, and each layer's expert load."""
+    """Measure masked loss (nats, every masked token weighing 1), accuracy, and each layer's expert load."""
     model.eval()
     loss_sum, right, predicted = 0.0, 0, 0
     counts: dict[int, np.ndarray] = {}
     for batch in batches:
-        input_ids, mask, labels, _ = _to_device(batch, device)
+        inputs, labels, _ = _to_device(batch, device)
         with _precision(device, dtype):
-            output = model(input_ids, attention_mask=mask)
+            output = model(**inputs)
         asked = labels != IGNORED
         loss_sum += float(label_losses(output.logits, labels).double().sum())
         right += int((output.logits.argmax(-1) == labels)[asked].sum())

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 import umbel
-from umbel.config import RunConfig, to_dict
+from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
 from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
-from umbel.data.tokenizers import nucleotide_tokenizer
-from umbel.errors import RunError
+from umbel.data.tokenizers import Tokens, make_tokens, nucleotide_tokenizer
+from umbel.errors import ConfigError, RunError
 from umbel.files import write_json, writing
 from umbel.model.backbone import count_parameters
 from umbel.model.checkpoint import save_checkpoint
@@ -70,9 +70,13 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
         return
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
-        old_identity = {"config": old["config"], "corpus": {"hash": old["corpus"]["hash"]}}
+        # Through RunConfig, so that settings that came after that run count with their defaults.
+        old_config = to_dict(from_dict(RunConfig, old["config"], "config"))
+        old_identity = {"config": old_config, "corpus": {"hash": old["corpus"]["hash"]}}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); choose another --out") from error
+    except ConfigError as error:
+        raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
     differences = _differences(old_identity, {"config": facts["config"], "corpus": {"hash": corpus.hash}})
     if differences:
         raise RunError(
@@ -87,15 +91,19 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
             )
 
 
-def validation_batches(corpus: Corpus, run: RunConfig) -> list[Batch]:
-    """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time."""
+def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
+    """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time.
+
+    Bases are hidden, the same for every vocabulary, and each token that covers one is a label.
+    """
     window_ids = corpus.window_ids("valid")
     if len(window_ids) > run.train.eval_windows:
         window_ids = window_ids[np.linspace(0, len(window_ids) - 1, run.train.eval_windows).astype(int)]
     examples = []
     for window_id in window_ids:
         codes, _ = corpus.read_window(int(window_id))
-        examples.append(hide(codes, hidden_positions(codes, run.train.seed, int(window_id), run.masking.mask_frac)))
+        hidden = hidden_positions(codes, run.train.seed, int(window_id), run.masking.mask_frac)
+        examples.append(hide(codes, hidden, tokens))
     size = run.train.micro_batch_windows
     return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
 
@@ -171,12 +179,27 @@ def pretrain(
             f"{corpus}: built with other settings than recipe {run.name} wants ({'; '.join(differences)}). Build it "
             f"with --recipe {run.name}, or repeat its settings with --set corpus.NAME=VALUE"
         )
+    tokens = make_tokens(run.tokens)
     _open_run(folder, run, source, place, reporter)
     model = new_model(run.model, run.corpus.window_bp, run.train.seed).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
     total, active = count_parameters(run.model)
     reporter.say(f"{run.name}: {total:,} parameters, {active:,} active, on {place}, corpus {source.hash[:12]}")
+
+    training = TrainingBatches(
+        source,
+        run.masking,
+        run.train.batch_windows,
+        run.train.seed,
+        tokens,
+        row_tokens=run.tokens.row_tokens,
+        reporter=reporter,
+    )
+    if training.packed is not None:
+        n_rows, width = training.packed.n_rows(0), run.tokens.row_tokens
+        filled = training.packed.n_tokens(0) / (n_rows * width)
+        reporter.say(f"packed into {n_rows:,} rows of {width:,} tokens an epoch, {filled:.2%} of them filled")
 
     def save(step: int) -> None:
         content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
@@ -187,8 +210,8 @@ def pretrain(
         fit(
             model,
             optimizer,
-            TrainingBatches(source, run.masking, run.train.batch_windows, run.train.seed),
-            validation_batches(source, run),
+            training,
+            validation_batches(source, run, tokens),
             run,
             first_step=first_step,
             device=place,

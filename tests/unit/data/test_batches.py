@@ -5,9 +5,17 @@ from toys import toy_run
 
 from umbel.config import MaskingConfig
 from umbel.data.batches import TrainingBatches, collate
+from umbel.data.kmers import KmerTokens
 from umbel.data.masking import IGNORED
 
 SEEN = MaskingConfig(mask_frac=0.0, revcomp_frac=0.0)
+
+
+ONE = KmerTokens(1)
+
+
+def examples(batches, step):
+    return [example for row in batches.rows(step) for example in row]
 
 
 def letters(example):
@@ -16,23 +24,23 @@ def letters(example):
 
 def test_an_epoch_sees_every_window_once(toy_corpus):
     wanted = sorted(tuple(toy_corpus.read_window(int(i))[0]) for i in toy_corpus.window_ids("train"))
-    batches = TrainingBatches(toy_corpus, SEEN, batch_windows=len(wanted), seed=4)
-    first, second = ([letters(e) for e in batches.examples(step)] for step in (0, 1))
+    batches = TrainingBatches(toy_corpus, SEEN, batch_windows=len(wanted), seed=4, tokens=ONE)
+    first, second = ([letters(e) for e in examples(batches, step)] for step in (0, 1))
     assert sorted(first) == sorted(second) == wanted
     assert first != second
 
 
 def test_a_batch_may_run_over_the_end_of_an_epoch(toy_corpus):
     count = len(toy_corpus.window_ids("train"))
-    one = TrainingBatches(toy_corpus, SEEN, batch_windows=1, seed=4)
-    many = TrainingBatches(toy_corpus, SEEN, batch_windows=count - 1, seed=4)
-    singles = [letters(one.examples(step)[0]) for step in range(2 * (count - 1))]
-    assert [letters(e) for step in (0, 1) for e in many.examples(step)] == singles
+    one = TrainingBatches(toy_corpus, SEEN, batch_windows=1, seed=4, tokens=ONE)
+    many = TrainingBatches(toy_corpus, SEEN, batch_windows=count - 1, seed=4, tokens=ONE)
+    singles = [letters(examples(one, step)[0]) for step in range(2 * (count - 1))]
+    assert [letters(e) for step in (0, 1) for e in examples(many, step)] == singles
 
 
 def test_reverse_complement_by_hand(toy_corpus):
-    plain = TrainingBatches(toy_corpus, SEEN, 6, seed=0).examples(3)
-    turned = TrainingBatches(toy_corpus, replace(SEEN, revcomp_frac=1.0), 6, seed=0).examples(3)
+    plain = examples(TrainingBatches(toy_corpus, SEEN, 6, seed=0, tokens=ONE), 3)
+    turned = examples(TrainingBatches(toy_corpus, replace(SEEN, revcomp_frac=1.0), 6, seed=0, tokens=ONE), 3)
     pair = {0: 3, 1: 2, 2: 1, 3: 0, 4: 4}
     for a, b in zip(plain, turned, strict=True):
         assert letters(b) == tuple(pair[base] for base in reversed(letters(a)))
@@ -41,13 +49,13 @@ def test_reverse_complement_by_hand(toy_corpus):
 
 def test_about_a_third_is_reversed(toy_corpus):
     masking = replace(SEEN, revcomp_frac=0.3)
-    plain, mixed = (TrainingBatches(toy_corpus, m, 400, seed=0).examples(0) for m in (SEEN, masking))
+    plain, mixed = (examples(TrainingBatches(toy_corpus, m, 400, seed=0, tokens=ONE), 0) for m in (SEEN, masking))
     share = np.mean([letters(a) != letters(b) for a, b in zip(plain, mixed, strict=True)])
     assert 0.23 < share < 0.37
 
 
 def test_prepared_ahead_is_the_same_as_asked_for(toy_corpus):
-    batches = TrainingBatches(toy_corpus, MaskingConfig(), 5, seed=1)
+    batches = TrainingBatches(toy_corpus, MaskingConfig(), 5, seed=1, tokens=ONE)
     for step, ahead in enumerate(batches.stream(2, 6, micro_batch_windows=2), start=2):
         direct = batches.micro_batches(step, 2)
         assert [len(batch.input_ids) for batch in direct] == [2, 2, 1]
@@ -58,9 +66,9 @@ def test_prepared_ahead_is_the_same_as_asked_for(toy_corpus):
 
 def test_padding_of_a_batch_is_never_a_label(toy_corpus):
     run = toy_run()
-    examples = TrainingBatches(toy_corpus, run.masking, 30, seed=0).examples(0)
-    short = replace(examples[0], **{k: getattr(examples[0], k)[:50] for k in ("input_ids", "labels", "weights")})
-    batch = collate([short, examples[1]])
+    made = examples(TrainingBatches(toy_corpus, run.masking, 30, seed=0, tokens=ONE), 0)
+    short = replace(made[0], **{k: getattr(made[0], k)[:50] for k in ("input_ids", "labels", "weights")})
+    batch = collate([short, made[1]])
     assert batch.attention_mask[0].sum() == 50
     assert (batch.input_ids[0, 50:] == 4).all()
     assert (batch.labels[0, 50:] == IGNORED).all()

@@ -6,6 +6,7 @@ import torch
 from toys import toy_run
 
 from umbel.data.batches import TrainingBatches
+from umbel.data.kmers import KmerTokens
 from umbel.errors import RunError
 from umbel.model.hf import new_model
 from umbel.train.loop import train_step, validate
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 def one_step(corpus, run, micro):
     model = new_model(run.model, 256, 0)
     optimizer = make_optimizer(model, run.optim)
-    batches = TrainingBatches(corpus, run.masking, 4, 0).micro_batches(0, micro)
+    batches = TrainingBatches(corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, micro)
     metrics = train_step(model, optimizer, batches, run, 0, CPU, None)
     return metrics, model
 
@@ -35,7 +36,7 @@ def test_loss_and_step_do_not_depend_on_micro_batches(toy_corpus):
 def test_loss_by_hand_weights_soft_masked_bases_and_counts_only_the_masked(toy_corpus):
     run = toy_run()
     model = new_model(run.model, 256, 0)
-    batches = TrainingBatches(toy_corpus, run.masking, 4, 0).micro_batches(0, 2)
+    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 2)
     total, weight, right, asked = 0.0, 0.0, 0, 0
     with torch.no_grad():
         for batch in batches:
@@ -66,7 +67,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy_corpus):
     with torch.no_grad():
         model.backbone.norm.weight.fill_(float("nan"))
     before = model.backbone.layers[0].mixer.out_proj.weight.detach().clone()
-    batches = TrainingBatches(toy_corpus, run.masking, 4, 0).micro_batches(0, 4)
+    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 4)
     with pytest.raises(RunError, match=r"step 3: the loss is nan .* Lower optim.lr or raise optim.warmup_steps"):
         train_step(model, make_optimizer(model, run.optim), batches, run, 3, CPU, None)
     assert torch.equal(model.backbone.layers[0].mixer.out_proj.weight, before)
@@ -75,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy_corpus):
 def test_validation_by_hand(toy_corpus):
     run = toy_run()
     model = new_model(run.model, 256, 0).eval()
-    batches = validation_batches(toy_corpus, run)
+    batches = validation_batches(toy_corpus, run, KmerTokens(1))
     losses, right, routed = [], 0, np.zeros(3, int)
     with torch.no_grad():
         for batch in batches:
@@ -101,7 +102,7 @@ def test_no_validation_contig_gives_no_numbers():
 def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
     run = replace(toy_run(autocast="bf16"))
     model = new_model(run.model, 256, 0)
-    batches = TrainingBatches(toy_corpus, run.masking, 2, 0).micro_batches(0, 2)
+    batches = TrainingBatches(toy_corpus, run.masking, 2, 0, KmerTokens(1)).micro_batches(0, 2)
     with pytest.MonkeyPatch.context():
         torch.use_deterministic_algorithms(False)
         metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, torch.bfloat16)

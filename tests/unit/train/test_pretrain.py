@@ -1,11 +1,14 @@
 import errno
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from toys import toy_run
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
+from umbel.config import TokensConfig
 from umbel.errors import OutputError, RunError
 from umbel.model import checkpoint as checkpoint_module
 from umbel.train.pretrain import pretrain
@@ -57,10 +60,29 @@ def test_a_finished_run_is_left_as_it_is(toy_corpus, toy_training):
 
 def test_another_run_in_the_folder_is_refused_by_setting(toy_corpus, toy_training):
     with pytest.raises(RunError, match=r"holds another run \(config.optim.lr: 0.01 -> 0.5\)"):
-        from dataclasses import replace
-
         run = toy_run()
         pretrain(replace(run, optim=replace(run.optim, lr=0.5)), toy_corpus.path, toy_training)
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(toy_corpus, toy_training, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(toy_training, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["config"]["tokens"], facts["config"]["model"]["gating"]
+    (folder / "run.json").write_text(json.dumps(facts))
+    assert pretrain(toy_run(), toy_corpus.path, folder).train["step"] == 12
+    with pytest.raises(RunError, match=r"holds another run \(config\.tokens\.row_tokens: 0 -> 64\)"):
+        pretrain(replace(toy_run(), tokens=TokensConfig(row_tokens=64)), toy_corpus.path, folder)
+
+
+def test_a_run_of_a_newer_umbel_is_refused(toy_corpus, toy_training, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(toy_training, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    facts["config"]["model"]["colour"] = "green"
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"not a run that this umbel knows \(config: model.colour: .*choose another"):
+        pretrain(toy_run(), toy_corpus.path, folder)
 
 
 def test_a_folder_that_is_no_run_is_refused(toy_corpus, tmp_path):
@@ -71,8 +93,6 @@ def test_a_folder_that_is_no_run_is_refused(toy_corpus, tmp_path):
 
 
 def test_a_corpus_cut_otherwise_is_refused_with_the_remedy(toy_corpus, tmp_path):
-    from dataclasses import replace
-
     run = toy_run()
     wide = replace(run, corpus=replace(run.corpus, window_bp=300))
     with pytest.raises(RunError, match=r"window_bp: 256 -> 300.*--recipe toy, or repeat its settings with --set"):
