@@ -48,9 +48,10 @@ def test_float64_shows_the_rounding_of_the_file_itself(folder):
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
 def test_import_then_export_gives_the_same_tensors(folder, tmp_path):
-    from umbel.data.tokenizers import nucleotide_tokenizer
+    from umbel.data.kmers import KmerTokens
+    from umbel.data.tokenizers import hf_tokenizer
 
-    import_released(folder, tmp_path / "ours", nucleotide_tokenizer(512))
+    import_released(folder, tmp_path / "ours", hf_tokenizer(KmerTokens(1), 512))
     export_released(tmp_path / "ours", tmp_path / "theirs")
     before, _ = read_released_tensors(folder)
     after, _ = read_released_tensors(tmp_path / "theirs")

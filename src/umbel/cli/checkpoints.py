@@ -16,11 +16,12 @@ def import_(
     json: Json = False,
 ) -> None:
     """Read a released PlantBiMoE folder strictly, and write it as a checkpoint of ours."""
-    from umbel.data.tokenizers import nucleotide_tokenizer
+    from umbel.data.kmers import KmerTokens
+    from umbel.data.tokenizers import hf_tokenizer
     from umbel.model.backbone import count_parameters
     from umbel.model.checkpoint import RELEASED_WINDOW_BP, import_released
 
-    model = import_released(source, out, nucleotide_tokenizer(RELEASED_WINDOW_BP))
+    model = import_released(source, out, hf_tokenizer(KmerTokens(1), RELEASED_WINDOW_BP))
     total, active = count_parameters(model.config.model)
     values = {"checkpoint": str(out), "parameters": total, "active_parameters": active}
     finish(values, [f"{out}: {total:,} parameters, {active:,} active"], json)

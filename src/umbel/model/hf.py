@@ -40,12 +40,15 @@ class UmbelConfig(PreTrainedConfig):
         The fields of a ModelConfig.
     window_bp
         Longest window seen in training, in bases.
+    tokens
+        What the tokens are, as :func:`umbel.data.tokenizers.describe` says it; None is single nucleotides.
     """
 
     model_type = MODEL_TYPE
 
     shape: dict[str, Any] | None = None
     window_bp: int = 32_768
+    tokens: dict[str, Any] | None = None
     pad_token_id: int | None = 4
     tie_word_embeddings: bool = True
 
@@ -244,8 +247,13 @@ class UmbelForSequenceClassification(UmbelPreTrainedModel):
         return self._give(UmbelLogitsOutput(loss, logits, output.stream or None, output.routings), return_dict)
 
 
-def new_model(config: ModelConfig, window_bp: int, seed: int) -> UmbelForMaskedLM:
+def new_model(config: ModelConfig, window_bp: int, seed: int, tokens: dict[str, Any] | None = None) -> UmbelForMaskedLM:
     """Make a model with weights drawn from ``seed``, whatever the state of the global generator.
+
+    Parameters
+    ----------
+    window_bp, tokens
+        What ``config.json`` is to remember, see :class:`UmbelConfig`.
 
     Raises
     ------
@@ -256,7 +264,7 @@ def new_model(config: ModelConfig, window_bp: int, seed: int) -> UmbelForMaskedL
         raise ConfigError(f"model.vocab_size is {config.vocab_size}, and there are 12 tokens: set 12 or more")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return UmbelForMaskedLM(UmbelConfig(shape=dataclasses.asdict(config), window_bp=window_bp))
+        return UmbelForMaskedLM(UmbelConfig(shape=dataclasses.asdict(config), window_bp=window_bp, tokens=tokens))
 
 
 # ``import umbel`` sees to it that this module is loaded as soon as transformers is.

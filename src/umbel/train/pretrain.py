@@ -17,7 +17,7 @@ from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
 from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
-from umbel.data.tokenizers import Tokens, make_tokens, nucleotide_tokenizer
+from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import ConfigError, RunError
 from umbel.files import write_json, writing
 from umbel.model.backbone import count_parameters
@@ -180,8 +180,9 @@ def pretrain(
             f"with --recipe {run.name}, or repeat its settings with --set corpus.NAME=VALUE"
         )
     tokens = make_tokens(run.tokens)
+    require_vocabulary(tokens, run.model.vocab_size)
     _open_run(folder, run, source, place, reporter)
-    model = new_model(run.model, run.corpus.window_bp, run.train.seed).to(place)
+    model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
     total, active = count_parameters(run.model)
@@ -219,7 +220,7 @@ def pretrain(
             record=log,
             save=save,
         )
-    save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(run.corpus.window_bp))
+    save_checkpoint(folder / "checkpoint", model, hf_tokenizer(tokens, run.corpus.window_bp))
     return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from umbel.config import ModelConfig
-from umbel.data import masking, tokenizers, vocabulary
+from umbel.data import kmers, masking, vocabulary
 from umbel.model import backbone as backbone_module
 from umbel.model import heads
 from umbel.model.backbone import Backbone, count_parameters, real_tokens
@@ -85,7 +85,7 @@ def test_model_and_data_agree_on_the_tokens():
     assert backbone_module.PAD_ID == vocabulary.PAD_ID
     assert heads.IGNORED == masking.IGNORED
     assert (heads.FIRST_BASE_ID, heads.N_ID) == (vocabulary.BASE_ID, vocabulary.N_ID)
-    assert tokenizers.VOCABULARY[vocabulary.BASE_ID : vocabulary.BASE_ID + 5] == ("A", "C", "G", "T", "N")
+    assert kmers.KmerTokens(1).words[vocabulary.BASE_ID : vocabulary.BASE_ID + 5] == ("A", "C", "G", "T", "N")
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from toys import toy_run
 
-from umbel.data.tokenizers import nucleotide_tokenizer
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer
 from umbel.errors import CheckpointError, OutputError
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, save_checkpoint, weights_hash
 from umbel.model.hf import UmbelForMaskedLM, new_model
@@ -14,7 +15,7 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 
 @pytest.fixture
 def saved(tmp_path):
-    save_checkpoint(tmp_path / "ckpt", new_model(toy_run().model, 256, 0), nucleotide_tokenizer(256))
+    save_checkpoint(tmp_path / "ckpt", new_model(toy_run().model, 256, 0), hf_tokenizer(KmerTokens(1), 256))
     return tmp_path / "ckpt"
 
 
@@ -63,14 +64,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(saved, monkeypatch):
 
     monkeypatch.setattr(UmbelForMaskedLM, "save_pretrained", full)
     with pytest.raises(OutputError, match="ckpt: could not be written, the disk is full"):
-        save_checkpoint(saved, new_model(toy_run().model, 256, 1), nucleotide_tokenizer(256))
+        save_checkpoint(saved, new_model(toy_run().model, 256, 1), hf_tokenizer(KmerTokens(1), 256))
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert [path.name for path in saved.parent.iterdir()] == ["ckpt"]
 
 
 def test_saving_replaces_the_whole_folder(saved):
     (saved / "stale.txt").write_text("old")
-    save_checkpoint(saved, new_model(toy_run().model, 256, 1), nucleotide_tokenizer(256))
+    save_checkpoint(saved, new_model(toy_run().model, 256, 1), hf_tokenizer(KmerTokens(1), 256))
     assert not (saved / "stale.txt").exists()
     wanted = new_model(toy_run().model, 256, 1).state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in load_checkpoint(saved).state_dict().items())

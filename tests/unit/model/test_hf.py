@@ -15,7 +15,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from umbel.data.tokenizers import nucleotide_tokenizer
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer
 from umbel.errors import CheckpointError
 from umbel.model.checkpoint import save_checkpoint
 from umbel.model.hf import UmbelConfig, UmbelForMaskedLM, UmbelForSequenceClassification, UmbelModel, new_model
@@ -30,14 +31,14 @@ def shaped(**changes):
 @pytest.fixture
 def saved(tmp_path):
     model = new_model(shaped(), 256, seed=3).eval()
-    save_checkpoint(tmp_path / "ckpt", model, nucleotide_tokenizer(256))
+    save_checkpoint(tmp_path / "ckpt", model, hf_tokenizer(KmerTokens(1), 256))
     return tmp_path / "ckpt", model
 
 
 @pytest.mark.parametrize("change", [{}, {"tie_head": False}, {"tie_projections": False}, {"fusion": "gate"}])
 def test_every_auto_class_gives_the_saved_weights(change, tmp_path):
     model = new_model(shaped(**change), 256, seed=3).eval()
-    save_checkpoint(tmp_path, model, nucleotide_tokenizer(256))
+    save_checkpoint(tmp_path, model, hf_tokenizer(KmerTokens(1), 256))
     batch = AutoTokenizer.from_pretrained(tmp_path)(["ACGTTGCA", "ACN"], padding=True, return_tensors="pt")
     masked, backbone = AutoModelForMaskedLM.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)

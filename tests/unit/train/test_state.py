@@ -56,7 +56,8 @@ CHILD = """
 import resource, signal, sys, torch
 from pathlib import Path
 from toys import toy_run
-from umbel.data.tokenizers import nucleotide_tokenizer
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer
 from umbel.errors import OutputError
 from umbel.model.checkpoint import save_checkpoint
 from umbel.model.hf import new_model
@@ -64,12 +65,12 @@ from umbel.train.state import save_state
 
 folder, model = Path(sys.argv[1]), new_model(toy_run().model, 256, 0)
 save_state(folder / "state", 5, {"x": 1}, keep=1)
-save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(256))
+save_checkpoint(folder / "checkpoint", model, hf_tokenizer(KmerTokens(1), 256))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 for save in (
     lambda: save_state(folder / "state", 10, {"x": torch.zeros(100_000)}, keep=1),
-    lambda: save_checkpoint(folder / "checkpoint", model, nucleotide_tokenizer(256)),
+    lambda: save_checkpoint(folder / "checkpoint", model, hf_tokenizer(KmerTokens(1), 256)),
 ):
     try:
         save()
@@ -80,7 +81,8 @@ for save in (
 
 def test_a_disk_that_really_refuses_is_told_though_torch_and_safetensors_hide_it(tmp_path):
     """A limit on file size stands for the full disk: both writers fail midway, with errors of their own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    here = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *here])}
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     lines = done.stdout.strip().splitlines()
