@@ -20,6 +20,8 @@ VARIANTS = {
     "top2-untied-multiply": {"top_k": 2, "tie_projections": False, "fusion": "multiply"},
     "gate": {"fusion": "gate"},
     "concat-all-experts": {"fusion": "concat", "pattern": "Me"},
+    "hyenamoe": {"pattern": "Hd Ae", "gating": "normalised", "top_k": 2, "n_shared_experts": 1, "n_heads": 2},
+    "hyena-both-ways": {"pattern": "He", "hyena_bidirectional": True, "hyena_taps": 3, "gating": "plain"},
 }
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 

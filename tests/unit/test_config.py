@@ -30,7 +30,7 @@ def test_settings_change_one_thing():
         ("model.pattern=", "pattern is empty"),
         ("model.pattern=Md Mz", "pattern has Mz: each layer is 'M', 'H' or 'A' followed by 'd' or 'e'"),
         ("model.top_k=5", "top_k is 5 but there are only 4 experts"),
-        ("corpus.overlap_bp=63", "greater than or equal to 64"),
+        ("corpus.overlap_bp=-1", "greater than or equal to 0"),
         ("corpus.overlap_bp=129", "less than or equal to 128"),
         ("corpus.window_bp=100", "overlap_bp 128 must be below window_bp 100"),
         ("train.micro_batch_windows=3", "batch_windows must be a multiple"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.errors import ShapeError
 from umbel.model import inference
+from umbel.model.attention import Attention
 from umbel.model.bimamba import BiMamba
+from umbel.model.hyena import HyenaLite
 from umbel.model.layers import SwiGLU, scaled_kaiming_
 from umbel.model.moe import MoE
 from umbel.model.routing import Routing
+from umbel.model.segments import Segments, find_segments
 from umbel.ops.rms_norm import add_rms_norm
 
 PAD_ID = 4
+_MIXERS: dict[str, type[BiMamba] | type[HyenaLite] | type[Attention]] = {"M": BiMamba, "H": HyenaLite, "A": Attention}
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,36 @@ class Block(nn.Module):
         super().__init__()
         self.residual_fp32, self.eps = config.residual_fp32, config.norm_eps
         self.mixer_norm = nn.RMSNorm(config.d_model, config.norm_eps)
-        self.mixer = BiMamba(config)
+        self.mixer = _MIXERS[kind[0]](config)
         self.ffn_norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.ffn = MoE(config, layer) if kind[1] == "e" else SwiGLU(config.d_model, config.ffn_hidden)
 
     def forward(
-        self, stream: Tensor | None, branch: Tensor, spans: Tensor | None, real: Tensor | None
+        self,
+        stream: Tensor | None,
+        branch: Tensor,
+        spans: Tensor | None,
+        real: Tensor | None,
+        segments: Segments | None = None,
     ) -> tuple[Tensor, Tensor, Routing | None]:
         """Take the stream (B, L, D) and the branch yet to be added; give the same two after this block.
 
         Addition waits for the next norm, which does both in one pass; the first block gets no stream.
         """
+        if segments is None:
+            return self.around(lambda x: self.mixer(x, spans), stream, branch, real)
+        return self.around(
+            lambda x: segments.together(self.mixer(segments.alone(x), segments.spans)), stream, branch, real
+        )
+
+    def around(
+        self, mix: Callable[[Tensor], Tensor], stream: Tensor | None, branch: Tensor, real: Tensor | None
+    ) -> tuple[Tensor, Tensor, Routing | None]:
+        """Do what :meth:`forward` does, with ``mix`` in the mixer's place: a part of a stream has its own way."""
         if self.residual_fp32 and stream is None:
             branch = branch.float()
         x, stream = add_rms_norm(branch, stream, self.mixer_norm.weight, self.eps)
-        x, stream = add_rms_norm(self.mixer(x, spans), stream, self.ffn_norm.weight, self.eps)
+        x, stream = add_rms_norm(mix(x), stream, self.ffn_norm.weight, self.eps)
         if isinstance(self.ffn, MoE):
             x, routing = self.ffn(x, real)
             return stream, x, routing
@@ -110,7 +131,7 @@ def spans_of(real: Tensor) -> Tensor:
 class Backbone(nn.Module):
     """Token ids in, hidden states and routings out.
 
-    Results at real tokens do not depend on padding (side or length) or on batch-mates.
+    Results at real tokens do not depend on padding (side or length), on batch-mates, or on other sequences in the row.
 
     Examples
     --------
@@ -135,13 +156,30 @@ class Backbone(nn.Module):
         for block in cast(list[Block], list(self.layers)):
             branches = mixer_branches[self.config.rescale]
             scaled_kaiming_(block.mixer.out_proj.weight, branches)
-            if not self.config.tie_projections:
+            if isinstance(block.mixer, BiMamba) and not self.config.tie_projections:
                 scaled_kaiming_(block.mixer.out_proj_backward.weight, branches)
             if self.config.rescale == "all":
                 down = block.ffn.down if isinstance(block.ffn, MoE) else block.ffn.down.weight
                 scaled_kaiming_(down, branches)
+                if isinstance(block.ffn, MoE) and block.ffn.shared is not None:
+                    scaled_kaiming_(block.ffn.shared.down.weight, branches)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, keep_stream: bool = False) -> Output:
+    def _require_length(self, length: int) -> None:
+        config = self.config
+        if config.max_tokens and length > config.max_tokens and any(kind[0] == "A" for kind in config.layer_kinds):
+            raise ShapeError(
+                f"a sequence of {length:,} tokens, and this model's attention takes at most {config.max_tokens:,} in "
+                "one pass (max_tokens): cut it into windows, or stream it with umbel scan"
+            )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        *,
+        keep_stream: bool = False,
+    ) -> Output:
         """Run the network; without gradients on a CPU, the way of :mod:`umbel.model.inference`.
 
         Parameters
@@ -150,18 +188,28 @@ class Backbone(nn.Module):
             ``(B, L)`` int64 token ids.
         attention_mask
             ``(B, L)``, 0 or False at padding; ``[PAD]`` ids are padding with or without it.
+        segment_ids
+            ``(B, L)`` integers where several sequences share a row: neighbours with one id are one sequence, and
+            each gets what it would get alone. None: every row is one sequence.
         keep_stream
             Also return the residual stream after every layer.
+
+        Raises
+        ------
+        ShapeError
+            If a sequence is longer than the model's attention takes (``max_tokens``).
         """
         real = real_tokens(input_ids, attention_mask)
+        segments = None if segment_ids is None else find_segments(segment_ids, real)
+        self._require_length(input_ids.shape[1] if segments is None else segments.places.shape[1])
         spans = None if real is None else spans_of(real)
-        if inference.is_possible(self):
+        if segments is None and inference.is_possible(self):
             hidden, found, streams = inference.run(self, input_ids, spans, keep_stream=keep_stream)
             return Output(hidden, found, streams)
         stream, branch = None, self.embedding(input_ids)
         kept, routings = [branch], []
         for block in self.layers:
-            stream, branch, routing = block(stream, branch, spans, real)
+            stream, branch, routing = block(stream, branch, spans, real, segments)
             if routing is not None:
                 routings.append(routing)
             if keep_stream:
@@ -184,6 +232,6 @@ def count_parameters(config: ModelConfig) -> tuple[int, int]:
         backbone = Backbone(config)
     total = sum(p.numel() for p in backbone.parameters())
     head = 0 if config.tie_head else config.vocab_size * config.d_model
-    per_expert = 3 * config.ffn_hidden * config.d_model
+    per_expert = 3 * config.expert_width * config.d_model
     idle = sum(kind[1] == "e" for kind in config.layer_kinds) * (config.n_experts - config.top_k) * per_expert
     return total + head, total + head - idle

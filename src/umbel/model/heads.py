@@ -5,19 +5,20 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-FIRST_BASE_ID, LAST_BASE_ID = 7, 10
+FIRST_BASE_ID, N_ID = 7, 11
 IGNORED = -100
 
 
 def real_bases(input_ids: Tensor) -> Tensor:
-    """Mark A, C, G and T, ``(B, L)`` bool: no N, no padding, no special token."""
-    return (input_ids >= FIRST_BASE_ID) & (input_ids <= LAST_BASE_ID)
+    """Mark tokens of A, C, G and T alone, ``(B, L)`` bool: no N, no padding, no special token."""
+    return (input_ids >= FIRST_BASE_ID) & (input_ids != N_ID)
 
 
 def mean_over_bases(hidden: Tensor, input_ids: Tensor) -> Tensor:
-    """Average hidden states ``(B, L, D)`` over the real bases only, ``(B, D)``; zeros where there are none."""
-    weights = real_bases(input_ids).to(hidden.dtype)
-    return (hidden * weights[:, :, None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)
+    """Average hidden states ``(B, L, D)`` over :func:`real_bases` only, ``(B, D)``; zeros where there are none."""
+    # Not a product with 0 and 1: what stands at padding may be anything.
+    real = real_bases(input_ids)[:, :, None]
+    return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
 
 
 def label_losses(logits: Tensor, labels: Tensor) -> Tensor:

@@ -147,9 +147,15 @@ class UmbelPreTrainedModel(PreTrainedModel):
         """Give the token embedding."""
         return self.backbone.embedding
 
-    def _run(self, input_ids: Tensor, attention_mask: Tensor | None, output_hidden_states: bool | None) -> Output:
+    def _run(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        output_hidden_states: bool | None,
+        segment_ids: Tensor | None = None,
+    ) -> Output:
         keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return self.backbone(input_ids, attention_mask, keep_stream=bool(keep))
+        return self.backbone(input_ids, attention_mask, segment_ids, keep_stream=bool(keep))
 
     def _give(self, values: ModelOutput, return_dict: bool | None) -> Any:
         return values if return_dict or return_dict is None else values.to_tuple()
@@ -166,11 +172,12 @@ class UmbelModel(UmbelPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Map ``(B, L)`` ids to hidden states ``(B, L, D)``."""
-        output = self._run(input_ids, attention_mask, output_hidden_states)
+        """Map ``(B, L)`` ids to hidden states ``(B, L, D)``; for ``segment_ids`` see the backbone."""
+        output = self._run(input_ids, attention_mask, output_hidden_states, segment_ids)
         values = UmbelModelOutput(output.hidden, output.stream or None, output.routings)
         return self._give(values, return_dict)
 
@@ -194,11 +201,12 @@ class UmbelForMaskedLM(UmbelPreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
         """Map ``(B, L)`` ids to logits ``(B, L, V)``; ``labels`` count where they are not -100."""
-        output = self._run(input_ids, attention_mask, output_hidden_states)
+        output = self._run(input_ids, attention_mask, output_hidden_states, segment_ids)
         logits = (
             self.lm_head(output.hidden).float() if output.hidden.dtype != torch.float64 else self.lm_head(output.hidden)
         )

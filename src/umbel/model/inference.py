@@ -39,13 +39,15 @@ _PLAIN = (Direction, BiMamba, SwiGLU, MoE, Router, nn.Linear, nn.RMSNorm, nn.Emb
 def is_possible(backbone: Backbone) -> bool:
     """Tell whether a forward pass may go this way.
 
-    It needs no gradients, float32 on a CPU with our kernels, and no autocast. And as it reads weights rather than
-    calling modules, calling each must do nothing but what its class says: nobody may have hooked into them, put
-    others (adapters, say) in their places, or given them another forward.
+    It needs Mamba mixers, no gradients, float32 on a CPU with our kernels, and no autocast. And as it reads weights
+    rather than calling modules, calling each must do nothing but what its class says: nobody may have hooked into
+    them, put others (adapters, say) in their places, or given them another forward.
     """
     from umbel.model.backbone import Block
 
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
+    if any(kind[0] != "M" for kind in backbone.config.layer_kinds):
         return False
     if backends.why_not_cpu_kernel(*backbone.parameters()):
         return False
@@ -92,7 +94,7 @@ class Workspace:
     """
 
     def __init__(self, config: ModelConfig, length: int):
-        inner, width, hidden = config.d_inner, config.d_model, config.ffn_hidden
+        inner, width, hidden = config.d_inner, config.d_model, max(config.ffn_hidden, config.expert_width)
         piece = min(PIECE, length)
         self.n_state, self.rank = config.d_state, config.dt_width
         self.stream, self.branch = torch.empty(length, width), torch.empty(length, width)
@@ -106,7 +108,12 @@ class Workspace:
         self.state = torch.empty(self.n_state, inner)
         rows = piece * (config.top_k if any(kind[1] == "e" for kind in config.layer_kinds) else 1)
         self.outputs = torch.empty(rows, width)
-        self.gated, self.upped = torch.empty(rows, hidden), torch.empty(rows, hidden)
+        self._gated, self._upped = torch.empty(rows * hidden), torch.empty(rows * hidden)
+
+    def hidden(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
+        """Give two buffers of an MLP of this hidden width, ``(rows, width)`` each."""
+        gated, upped = (x[: rows * width].view(rows, width) for x in (self._gated, self._upped))
+        return gated, upped
 
 
 def _pieces(length: int) -> list[slice]:
@@ -128,7 +135,7 @@ def _scan_piece(
 
 def _go_against_time(w: Workspace, block: Block, length: int) -> None:
     """Walk from the last piece to the first: norm, ``in_proj``, and the scan against time, left in ``w.against``."""
-    mixer: BiMamba = block.mixer
+    mixer = cast(BiMamba, block.mixer)
     stream, branch, xz = w.stream[:length], w.branch[:length], w.xz[:length]
     against, pieces = _prepare(mixer.against), _pieces(length)
     xz_back = xz if mixer.tied else torch.empty_like(xz)
@@ -163,8 +170,11 @@ def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor, at: slice, whole: R
     rows, order, counts = dispatch(x, routing.experts[0], routing.n_experts)
     n = len(rows)
     runs = expert_runs(counts)
-    experts_into(rows, moe.gate, moe.up, moe.down, runs, w.gated[:n], w.upped[:n], w.upped[:n], w.outputs[:n])
+    gated, upped = w.hidden(n, moe.gate.shape[1])
+    experts_into(rows, moe.gate, moe.up, moe.down, runs, gated, upped, upped, w.outputs[:n])
     out.copy_(combine(w.outputs[:n], order, routing.weights[0]))
+    if moe.shared is not None:
+        out += moe.shared(x)
     whole.logits[at], whole.experts[at], whole.weights[at] = routing.logits[0], routing.experts[0], routing.weights[0]
 
 
@@ -174,19 +184,21 @@ def _block(w: Workspace, block: Block, length: int, routing: Routing | None) -> 
     An expert layer writes to ``routing``, whose tensors are (L, E) and (L, K).
     """
     _go_against_time(w, block, length)
-    along = _prepare(block.mixer.along)
+    mixer = cast(BiMamba, block.mixer)
+    along = _prepare(mixer.along)
     w.state.zero_()
     for at in _pieces(length):
         n = at.stop - at.start
-        mixed = _go_along_time(w, block.mixer, along, at, length)
+        mixed = _go_along_time(w, mixer, along, at, length)
         normed = w.normed[:n]
         normalise_into(mixed, w.stream[at], block.ffn_norm.weight, block.eps, normed, w.inverse)
         if isinstance(block.ffn, MoE):
             _experts(w, block.ffn, normed, w.branch[at], at, cast(Routing, routing))
         else:
-            ffn, hidden = block.ffn, w.upped[:n]
+            ffn = block.ffn
+            gated, hidden = w.hidden(n, ffn.gate.weight.shape[0])
             weights = (ffn.gate.weight[None], ffn.up.weight[None], ffn.down.weight[None])
-            experts_into(normed, *weights, [slice(0, n)], w.gated[:n], hidden, hidden, w.branch[at])
+            experts_into(normed, *weights, [slice(0, n)], gated, hidden, hidden, w.branch[at])
 
 
 def run(
@@ -209,6 +221,7 @@ def run(
             torch.zeros(batch, length, config.n_experts),
             torch.full((batch, length, config.top_k), -1),
             torch.zeros(batch, length, config.top_k),
+            cast(MoE, backbone.layers[i].ffn).router.scores,
         )
         for i, kind in enumerate(config.layer_kinds)
         if kind[1] == "e"
@@ -227,8 +240,7 @@ def run(
                 torch.add(w.stream[:n], w.branch[:n], out=streams[layer][row, start:stop])
             routing = routings.get(layer)
             if routing is not None:
-                tensors = (routing.logits, routing.experts, routing.weights)
-                routing = Routing(layer, *(x[row, start:stop] for x in tensors))
+                routing = routing.part(row, slice(start, stop))
             _block(w, block, n, routing)
         if keep_stream:
             torch.add(w.stream[:n], w.branch[:n], out=streams[n_layers][row, start:stop])

@@ -5,12 +5,14 @@ Shapes: B batch, L length, D width, F expert hidden, E experts, K top-k, T real 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
-from umbel.model.layers import scaled_kaiming_
+from umbel.model.layers import SwiGLU, scaled_kaiming_
 from umbel.model.routing import Routing
 from umbel.ops.grouped_mlp import grouped_mlp
 
@@ -33,16 +35,31 @@ def choose_experts(logits: Tensor, top_k: int) -> Tensor:
 
 
 class Router(nn.Module):
-    """A linear score per expert; softmax in float32; weights are raw probabilities, not renormalised.
+    """A learned key per expert, a choice by the scores of a token against them, and weights for the chosen.
 
-    Renormalising would make the weight of a top-1 choice the constant 1 and starve the router of gradient.
+    ``gating`` says how scores become weights: see :class:`~umbel.config.ModelConfig`. ``softmax`` and ``plain`` do
+    not renormalise: over a top-1 choice that would make the weight the constant 1 and starve the router of gradient.
+
+    Attributes
+    ----------
+    load_bias
+        With ``gating="bias"``, ``(E,)`` float32: what is added to the scores for the choice alone. A buffer, saved
+        with the weights; :func:`follow_load` moves it.
+
+    References
+    ----------
+    HyenaMoE, eq. 5-7 (sigmoid, top-k, normalised); Wang et al. 2024, arXiv:2408.15664 (bias).
     """
+
+    load_bias: Tensor
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.layer, self.top_k = layer, config.top_k
+        self.layer, self.top_k, self.gating = layer, config.top_k, config.gating
         self.weight = nn.Parameter(torch.empty(config.n_experts, config.d_model))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        if self.gating == "bias":
+            self.register_buffer("load_bias", torch.zeros(config.n_experts))
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
         """Route ``(B, L, D)`` states; padding gets expert -1 and weight 0."""
@@ -50,13 +67,49 @@ class Router(nn.Module):
         with torch.autocast(x_BLD.device.type, enabled=False):
             wide = torch.promote_types(self.weight.dtype, torch.float32)
             logits = F.linear(x_BLD.to(wide), self.weight.to(wide))
-            experts = choose_experts(logits, self.top_k)
-            weights = logits.softmax(-1).gather(-1, experts)
+            ranked = logits.sigmoid() + self.load_bias if self.gating == "bias" else logits
+            experts = choose_experts(ranked, self.top_k)
+            if self.gating == "softmax":
+                weights = logits.softmax(-1).gather(-1, experts)
+            elif self.gating == "plain":
+                weights = logits.gather(-1, experts).sigmoid()
+            else:
+                # s / sum s in logarithms, where no sum can be 0.
+                weights = F.logsigmoid(logits.gather(-1, experts)).softmax(-1)
         if real_BL is not None:
             padding = ~real_BL[:, :, None]
             logits, weights = logits.masked_fill(padding, 0), weights.masked_fill(padding, 0)
             experts = experts.masked_fill(padding, -1)
-        return Routing(self.layer, logits, experts, weights)
+        return Routing(self.layer, logits, experts, weights, self.scores)
+
+    @property
+    def scores(self) -> Literal["softmax", "sigmoid"]:
+        """What the logits become; see :class:`~umbel.model.routing.Routing`."""
+        return "softmax" if self.gating == "softmax" else "sigmoid"
+
+
+@torch.no_grad()
+def follow_load(router: Router, counts_E: Tensor, rate: float) -> None:
+    """Move the selection bias of each expert by ``rate`` towards an even load.
+
+    Parameters
+    ----------
+    counts_E
+        Tokens that each expert received in the step, over all micro-batches.
+
+    References
+    ----------
+    Wang et al. 2024, "Auxiliary-Loss-Free Load Balancing", arXiv:2408.15664, algorithm 1.
+
+    Examples
+    --------
+    >>> router = Router(ModelConfig(d_model=8, n_experts=3, gating="bias"), layer=0)
+    >>> follow_load(router, torch.tensor([6, 2, 1]), rate=0.5)
+    >>> router.load_bias.tolist()
+    [-0.5, 0.5, 0.5]
+    """
+    counts = counts_E.to(router.load_bias)
+    router.load_bias += rate * torch.sign(counts.mean() - counts)
 
 
 def dispatch(x_TD: Tensor, experts_TK: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,27 +138,31 @@ def combine(rows_RD: Tensor, order_R: Tensor, weights_TK: Tensor) -> Tensor:
 
 
 class MoE(nn.Module):
-    """Token-choice top-k experts without a capacity limit: no token is ever dropped.
+    """Token-choice top-k experts without a capacity limit (no token is ever dropped), and experts that all tokens take.
+
+    The shared experts of HyenaMoE add up without weights, so they are one MLP of their joint width.
 
     References
     ----------
-    PlantBiMoE, arXiv:2512.07113: 4 experts, top-1, no shared expert, no balance loss.
+    PlantBiMoE, arXiv:2512.07113: 4 experts, top-1, no shared expert, no balance loss. HyenaMoE, eq. 5-8.
     """
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        experts, hidden, width = config.n_experts, config.ffn_hidden, config.d_model
+        experts, hidden, width = config.n_experts, config.expert_width, config.d_model
         self.router = Router(config, layer)
         self.gate = nn.Parameter(torch.empty(experts, hidden, width))
         self.up = nn.Parameter(torch.empty(experts, hidden, width))
         self.down = nn.Parameter(torch.empty(experts, width, hidden))
         for weight in (self.gate, self.up, self.down):
             scaled_kaiming_(weight, branches=1)
+        self.shared = SwiGLU(width, config.n_shared_experts * hidden) if config.n_shared_experts else None
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> tuple[Tensor, Routing]:
-        """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; padding comes out as zeros."""
+        """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; the routed part is 0 at padding."""
         routing = self.router(x_BLD, real_BL)
         experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
         rows_RD, order_R, counts_E = dispatch(x_BLD.flatten(0, 1), experts_TK, routing.n_experts)
         rows_RD = grouped_mlp(rows_RD, self.gate, self.up, self.down, counts_E)
-        return combine(rows_RD, order_R, weights_TK).view(x_BLD.shape), routing
+        routed = combine(rows_RD, order_R, weights_TK).view(x_BLD.shape)
+        return routed if self.shared is None else routed + self.shared(x_BLD), routing

@@ -113,6 +113,12 @@ def to_released_config(config: ModelConfig) -> dict[str, Any]:
         wrong.append(f"fusion {config.fusion!r}")
     if config.layer_kinds != tuple("Me" if i % 2 else "Md" for i in range(config.n_layers)):
         wrong.append(f"pattern {config.pattern!r} (the released layout is 'Md Me')")
+    if config.gating != "softmax":
+        wrong.append(f"gating {config.gating!r}")
+    if config.n_shared_experts:
+        wrong.append("shared experts")
+    if config.expert_width != config.ffn_hidden:
+        wrong.append(f"expert_hidden {config.expert_hidden} other than ffn_hidden")
     if wrong:
         raise CheckpointError(f"the released PlantBiMoE layout has no {' and no '.join(wrong)}: not exported")
     return {

@@ -9,11 +9,14 @@ from torch import nn
 
 from umbel.config import OptimConfig
 
+_NEVER_DECAYED = ("A_log", "conv_weight", "log_decay", "frequency", "residues")
+
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Tell whether weight decay acts on a parameter: on matrices only.
 
-    Never on A_log and D (their zero is no neutral value), norms, biases, convolution filters or the embedding.
+    Never on A_log, D and a HyenaLite filter's poles and residues (their zero is no neutral value), norms, biases,
+    convolution filters or the embedding.
 
     Examples
     --------
@@ -21,7 +24,7 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     False
     """
     last = name.rsplit(".", 1)[-1]
-    return parameter.ndim >= 2 and last not in ("A_log", "conv_weight") and "embedding" not in name
+    return parameter.ndim >= 2 and last not in _NEVER_DECAYED and "embedding" not in name
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from umbel.config import CorpusConfig, MaskingConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, read_run_config
+from umbel.config import (
+    CorpusConfig,
+    MaskingConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TokensConfig,
+    TrainConfig,
+    read_run_config,
+)
 from umbel.errors import ConfigError
 
 
@@ -108,7 +117,122 @@ def tiny() -> RunConfig:
     )
 
 
-RECIPES = {function.__name__: function for function in (plantbimoe, plantbimoe_as_released, plantbimoe_small, tiny)}
+def _hyenamoe(name: str, pattern: str) -> RunConfig:
+    """Give a published variant; the paper prints pattern and total, and all widths are ours (docs/decisions/0003)."""
+    return RunConfig(
+        name=name,
+        model=ModelConfig(
+            pattern=pattern,
+            n_layers=12,
+            d_model=768,
+            n_heads=12,
+            max_tokens=16_384,
+            ffn_hidden=2_624,
+            expert_hidden=64,
+            n_experts=64,
+            n_shared_experts=10,
+            top_k=2,
+            gating="normalised",
+            vocab_size=92,
+        ),
+        corpus=CorpusConfig(window_bp=2_000, overlap_bp=0, max_n_frac=0.0),
+        tokens=TokensConfig(k=3, row_tokens=1_024),
+        optim=OptimConfig(lr=4e-4, warmup_steps=2_000, beta1=0.9, beta2=0.98, weight_decay=0.01),
+        train=TrainConfig(steps=200_000, batch_windows=256, micro_batch_windows=16),
+    )
+
+
+def hyenamoe_fast() -> RunConfig:
+    """Give HyenaMoE-Fast: three HyenaLite layers to one of attention with experts, 116 M parameters.
+
+    Windows of 2,000 bp without N become 667 3-mers each and are packed into rows of 1,024 tokens, as published.
+    The paper does not print widths, optimiser or length of training: those are ours.
+
+    References
+    ----------
+    HyenaMoE, section "Variants"; see ``docs/decisions/0003-hyenamoe-widths.md``.
+
+    Examples
+    --------
+    >>> hyenamoe_fast().model.layer_kinds[:4]
+    ('Hd', 'Hd', 'Hd', 'Ae')
+    """
+    return _hyenamoe("hyenamoe_fast", "Hd Hd Hd Ae")
+
+
+def hyenamoe_standard() -> RunConfig:
+    """Give HyenaMoE-Standard: HyenaLite and attention in turns, 131 M parameters; see :func:`hyenamoe_fast`.
+
+    Examples
+    --------
+    >>> hyenamoe_standard().tokens.row_tokens
+    1024
+    """
+    return _hyenamoe("hyenamoe_standard", "Hd Ae")
+
+
+def hyenamoe_expressive() -> RunConfig:
+    """Give HyenaMoE-Expressive: three layers of attention with experts to one of HyenaLite, 145 M parameters.
+
+    Examples
+    --------
+    >>> hyenamoe_expressive().model.layer_kinds[:4]
+    ('Ae', 'Ae', 'Ae', 'Hd')
+    """
+    return _hyenamoe("hyenamoe_expressive", "Ae Ae Ae Hd")
+
+
+def hyenamoe_tiny() -> RunConfig:
+    """Give a HyenaMoE-Standard that learns something real on two CPU cores in about two minutes.
+
+    Examples
+    --------
+    >>> hyenamoe_tiny().model.n_shared_experts
+    1
+    """
+    return RunConfig(
+        name="hyenamoe_tiny",
+        model=ModelConfig(
+            pattern="Hd Ae",
+            n_layers=4,
+            d_model=64,
+            d_state=8,
+            n_heads=4,
+            ffn_hidden=128,
+            expert_hidden=32,
+            n_experts=8,
+            n_shared_experts=1,
+            top_k=2,
+            gating="normalised",
+            vocab_size=92,
+        ),
+        corpus=CorpusConfig(window_bp=510, overlap_bp=0, max_n_frac=0.0),
+        tokens=TokensConfig(k=3, row_tokens=344),
+        optim=OptimConfig(lr=5e-3, warmup_steps=40, beta1=0.9, beta2=0.98, final_lr_frac=0.02, weight_decay=0.01),
+        train=TrainConfig(
+            steps=400,
+            batch_windows=8,
+            micro_batch_windows=8,
+            eval_every_steps=50,
+            eval_windows=64,
+            save_every_steps=50,
+        ),
+    )
+
+
+RECIPES = {
+    function.__name__: function
+    for function in (
+        plantbimoe,
+        plantbimoe_as_released,
+        plantbimoe_small,
+        tiny,
+        hyenamoe_fast,
+        hyenamoe_standard,
+        hyenamoe_expressive,
+        hyenamoe_tiny,
+    )
+}
 
 
 def load_recipe(name: str) -> RunConfig:

@@ -84,7 +84,7 @@ def test_model_and_data_agree_on_the_tokens():
     """The two packages do not import each other, so their numbers are compared here."""
     assert backbone_module.PAD_ID == vocabulary.PAD_ID
     assert heads.IGNORED == masking.IGNORED
-    assert (heads.FIRST_BASE_ID, heads.LAST_BASE_ID) == (vocabulary.BASE_ID, vocabulary.BASE_ID + 3)
+    assert (heads.FIRST_BASE_ID, heads.N_ID) == (vocabulary.BASE_ID, vocabulary.N_ID)
     assert kmers.KmerTokens(1).words[vocabulary.BASE_ID : vocabulary.BASE_ID + 5] == ("A", "C", "G", "T", "N")
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -44,5 +45,14 @@ def test_load_of_nothing_and_of_everything_on_one():
     nothing = expert_load(np.zeros(3, int))
     assert (nothing.max_over_mean, nothing.cv, nothing.n_dead) == (0.0, 0.0, 3)
     one = expert_load(np.array([0, 9, 0, 0]))
-    assert (one.max_over_mean, one.n_dead) == (4.0, 3)
+    assert (one.max_over_mean, one.n_dead, one.entropy) == (4.0, 3, 0.0)
+    assert expert_load(np.array([5, 5, 5])).entropy == pytest.approx(1.0)
+    assert expert_load(np.array([2, 2, 0, 0])).entropy == pytest.approx(0.5)
+    assert expert_load(np.array([4])).entropy == 0.0
     assert one.cv == pytest.approx(math.sqrt(3))
+
+
+def test_probabilities_of_sigmoid_scores_are_their_shares():
+    found = dataclasses.replace(routing([[2.0, -1.0, 0.5]]), scores="sigmoid").probabilities()
+    scores = [1 / (1 + math.exp(-x)) for x in (2.0, -1.0, 0.5)]
+    assert found[0].tolist() == pytest.approx([s / sum(scores) for s in scores])

@@ -22,7 +22,7 @@ def test_a_run_folder_has_everything(toy_training):
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 13))
     assert [r["step"] for r in records if r["kind"] == "valid"] == [6, 12]
     valid = records[-1]
-    assert {"load", "max_over_mean", "cv", "n_dead", "layer"} == set(valid["experts"][0])
+    assert {"load", "max_over_mean", "cv", "n_dead", "entropy", "layer"} == set(valid["experts"][0])
     facts = json.loads((toy_training / "run.json").read_text())
     assert facts["config"]["train"]["steps"] == 12
 
