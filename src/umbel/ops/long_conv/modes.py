@@ -129,11 +129,13 @@ def last_states(u: Tensor, poles: Tensor, initial: Tensor | None, spans: Tensor 
     last = states(aligned(u, spans, not reverse), poles)
     if initial is None:
         return last
+    # A decay rounded to float32 would be wrong anew, and the same way, in each of many short pieces.
+    exact = poles.double()
     if spans is None:
-        decay = powers(poles, positions(u.shape[1] + 1, u.device)[-1:]).permute(3, 0, 2, 1)  # (1, D, S, 2)
+        decay = powers(exact, positions(u.shape[1] + 1, u.device)[-1:]).permute(3, 0, 2, 1)  # (1, D, S, 2)
     else:
-        decay = powers(poles, (spans[:, 1] - spans[:, 0]).clamp(min=0).double()).permute(3, 0, 2, 1)  # (B, D, S, 2)
-    return last + product(decay, initial, -1)
+        decay = powers(exact, (spans[:, 1] - spans[:, 0]).clamp(min=0).double()).permute(3, 0, 2, 1)  # (B, D, S, 2)
+    return (last + product(decay, initial.double(), -1)).to(last.dtype)
 
 
 def next_residues(residues: Tensor, poles: Tensor, state: Tensor) -> Tensor:
