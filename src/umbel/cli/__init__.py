@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain, scan
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(corpus.app, name="corpus", help="Build a corpus from assemblies, a
 app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
+app.command("scan")(scan.scan)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)
 
