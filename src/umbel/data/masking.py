@@ -145,13 +145,14 @@ def corrupt(
     encoding = tokens.encode(codes)
     true_ids = encoding.ids
     inner_ids = true_ids[1:-1]
-    overlapping = isinstance(tokens, KmerTokens) and tokens.overlapping
+    n_covering = tokens.k if isinstance(tokens, KmerTokens) and tokens.overlapping else 1
+    overlapping = n_covering > 1
     draws = stream(seed, _CORRUPT, step, sample)
     chance, fate = draws.random((2, len(codes) if overlapping else len(inner_ids)), dtype=np.float32)
     replacement = draws.integers(0, tokens.n_words, len(inner_ids))
     real = (inner_ids >= BASE_ID) & (inner_ids != N_ID)
     if overlapping:
-        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / tokens.k))
+        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / n_covering))
     else:
         drawn = real & (chance < config.mask_frac)
     to_mask = drawn & (fate < config.as_mask_frac)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from umbel.config import RunConfig
 
-GATINGS = ("normalised", "plain", "switch", "bias")
-"""``switch`` is softmax gating with the Switch balance loss; the others are values of ``model.gating``."""
+GATINGS: dict[str, Literal["softmax", "normalised", "plain", "bias"]] = {
+    "normalised": "normalised",
+    "plain": "plain",
+    "switch": "softmax",
+    "bias": "bias",
+}
+"""Name of an arm to its ``model.gating``; ``switch`` also has the Switch balance loss."""
 
 SWITCH_COEF = 0.01
 """Weight of the balance loss in Fedus et al. 2021, arXiv:2101.03961, section 2.2."""
@@ -33,7 +39,7 @@ def moe_arms(
         f"{gating} top-{top_k} of {n}": replace(
             base,
             name=f"{base.name}, {gating} top-{top_k} of {n}",
-            model=replace(base.model, gating="softmax" if gating == "switch" else gating, top_k=top_k, n_experts=n),
+            model=replace(base.model, gating=GATINGS[gating], top_k=top_k, n_experts=n),
             train=replace(base.train, balance_coef=SWITCH_COEF if gating == "switch" else 0.0, z_coef=0.0),
         )
         for n in n_experts
