@@ -53,11 +53,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device, reporter: Reporter) -> None:
+def _open_run(
+    folder: Path, run: RunConfig, corpus: Corpus, tokens: Tokens, device: torch.device, reporter: Reporter
+) -> None:
     """Write ``run.json``, or see that the one there is of the same run."""
+    # The file that tokens.file names may change; k-mers follow from the settings.
+    vocabulary = describe(tokens).get("sha256")
     facts = {
         "config": to_dict(run),
         "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
+        "vocabulary": vocabulary,
         "umbel": umbel.__version__,
         "torch": torch.__version__,
         "device": str(device),
@@ -73,12 +78,15 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
         old = json.loads(path.read_text(encoding="utf-8"))
         # Through RunConfig, so that settings that came after that run count with their defaults.
         old_config = to_dict(from_dict(RunConfig, old["config"], "config"))
-        old_identity = {"config": old_config, "corpus": {"hash": old["corpus"]["hash"]}}
+        old_hash = old["corpus"]["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); choose another --out") from error
     except ConfigError as error:
         raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
-    differences = _differences(old_identity, {"config": facts["config"], "corpus": {"hash": corpus.hash}})
+    differences = _differences(
+        {"config": old_config, "corpus": {"hash": old_hash}, "vocabulary": old.get("vocabulary")},
+        {"config": facts["config"], "corpus": {"hash": corpus.hash}, "vocabulary": vocabulary},
+    )
     if differences:
         raise RunError(
             f"{folder}: holds another run ({'; '.join(differences)}). Repeat that run's settings to continue it, "
@@ -193,7 +201,8 @@ def pretrain(
         )
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
-    _open_run(folder, run, source, place, reporter)
+    tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
+    _open_run(folder, run, source, tokens, place, reporter)
     model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
@@ -232,7 +241,7 @@ def pretrain(
             record=log,
             save=save,
         )
-    save_checkpoint(folder / "checkpoint", model, hf_tokenizer(tokens, run.corpus.window_bp))
+    save_checkpoint(folder / "checkpoint", model, tokenizer)
     return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
 
 
