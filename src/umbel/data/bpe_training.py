@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +163,7 @@ def _learn(
         show_progress=False,
     )
     try:
-        learner.train_from_iterator(texts(), trainer)
+        _hearing_interrupts(lambda: learner.train_from_iterator(texts(), trainer))
     finally:
         task.close()
     model = json.loads(learner.to_str())["model"]
@@ -171,11 +173,27 @@ def _learn(
     return BpeTokens([*FIXED, *words], [(left, right) for left, right in model["merges"]])
 
 
+def _hearing_interrupts(work: Callable[[], None]) -> None:
+    """Do ``work`` in a thread: the main one hears Ctrl-C, which minutes of Rust would keep from it."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            outcome.set_result(None)
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    outcome.result()
+
+
 def _measure(corpus: Corpus, tokens: BpeTokens) -> dict[str, Any]:
     """Bases per token on evenly spaced windows, of the learnt words and of every k-mer."""
     role = "valid" if len(corpus.window_ids("valid")) else "train"
     window_ids = corpus.window_ids(role)
-    window_ids = window_ids[np.unique(np.linspace(0, len(window_ids) - 1, _MEASURED_WINDOWS).astype(int))]
+    count = max(1, min(_MEASURED_WINDOWS, _MEASURED_BP // corpus.config.window_bp))
+    window_ids = window_ids[np.unique(np.linspace(0, len(window_ids) - 1, count).astype(int))]
     kinds: dict[str, BpeTokens | KmerTokens] = {
         "bpe": tokens,
         **{f"{k}-mer": KmerTokens(k) for k in range(1, _LONGEST_K + 1)},
@@ -183,7 +201,7 @@ def _measure(corpus: Corpus, tokens: BpeTokens) -> dict[str, Any]:
     n_windows, n_bases, n_tokens = 0, 0, dict.fromkeys(kinds, 0)
     for window_id in window_ids.tolist():
         codes, _ = corpus.read_window(window_id)
-        if len(codes) < _LONGEST_K or n_bases > _MEASURED_BP:
+        if len(codes) < _LONGEST_K:
             continue
         n_windows, n_bases = n_windows + 1, n_bases + len(codes)
         for name, kind in kinds.items():

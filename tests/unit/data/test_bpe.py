@@ -240,3 +240,13 @@ def test_a_full_disk_leaves_nothing(toy_corpus, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="the disk is full"):
         train_bpe(toy_corpus.path, tmp_path / "words", vocab_size=30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_reading_comes_through_whole(toy_corpus, tmp_path, monkeypatch):
+    def damaged(self, i):
+        raise CorpusError("truncated")
+
+    monkeypatch.setattr(Corpus, "read_window", damaged)
+    with pytest.raises(CorpusError, match="truncated"):
+        train_bpe(toy_corpus.path, tmp_path / "words", vocab_size=30)
+    assert list(tmp_path.iterdir()) == []

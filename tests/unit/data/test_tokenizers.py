@@ -14,9 +14,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from umbel.data.kmers import KmerTokens
 from umbel.data.overlapping import UmbelOverlappingTokenizer
 from umbel.data.tokenizers import codes_to_ids, describe, hf_tokenizer, load_tokens, require_vocabulary
-from umbel.errors import ConfigError
+from umbel.errors import CheckpointError, ConfigError
 from umbel.genome.sequence import encode
-from umbel.model.checkpoint import load_checkpoint, save_checkpoint
+from umbel.model.checkpoint import export_released, load_checkpoint, save_checkpoint
 from umbel.model.hf import new_model
 
 TOKENIZER = hf_tokenizer(KmerTokens(1), 512)
@@ -147,6 +147,9 @@ def test_a_checkpoint_remembers_its_tokens(tmp_path):
     save_checkpoint(tmp_path, new_model(shape, 256, 0, describe(tokens)), hf_tokenizer(tokens, 256))
     config = load_checkpoint(tmp_path).config
     assert load_tokens(tmp_path, config.tokens).size == 92
+    with pytest.raises(CheckpointError, match=r'"k": 3.*the released layout holds single nucleotides only'):
+        export_released(tmp_path, tmp_path / "released")
+    assert not (tmp_path / "released").exists()
     assert (
         AutoTokenizer.from_pretrained(tmp_path)("ACGTA").input_ids
         == tokens.encode(np.array([0, 1, 2, 3, 0])).ids.tolist()
