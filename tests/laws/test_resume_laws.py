@@ -10,7 +10,7 @@ import time
 
 import pytest
 from safetensors.torch import load_file
-from toys import toy_run
+from toys import toy_packed_run, toy_run
 
 from umbel.config import to_dict
 from umbel.train.pretrain import pretrain
@@ -29,10 +29,14 @@ def same_weights(a, b):
     ).read_bytes()
 
 
-def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
+@pytest.mark.parametrize(
+    ("run", "training"), [(toy_run(), "toy_training"), (toy_packed_run(), "toy_packed_training")], ids=["toy", "packed"]
+)
+def test_kill_9_at_any_step_changes_nothing(run, training, toy_corpus, tmp_path, request):
     """Killed three times at moments drawn by chance, restarted each time with the same command."""
+    whole = request.getfixturevalue(training)
     recipe = tmp_path / "toy.json"
-    recipe.write_text(json.dumps(to_dict(toy_run())))
+    recipe.write_text(json.dumps(to_dict(run)))
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "umbel", "pretrain", str(recipe), "--corpus", str(toy_corpus.path)]
     command += ["--out", str(folder), "--threads", "1", "--quiet"]
@@ -47,8 +51,8 @@ def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
         process.wait()
     assert kills >= 1
     subprocess.run(command, check=True)
-    assert told(folder) == told(toy_training)
-    assert same_weights(folder, toy_training)
+    assert told(folder) == told(whole)
+    assert same_weights(folder, whole)
 
 
 def told_so_far(folder):

@@ -145,18 +145,18 @@ def corrupt(
     encoding = tokens.encode(codes)
     true_ids = encoding.ids
     inner_ids = true_ids[1:-1]
-    overlapping = isinstance(tokens, KmerTokens) and tokens.overlapping
+    overlap = tokens.k if isinstance(tokens, KmerTokens) and tokens.overlapping else 0
     draws = stream(seed, _CORRUPT, step, sample)
-    chance, fate = draws.random((2, len(codes) if overlapping else len(inner_ids)), dtype=np.float32)
+    chance, fate = draws.random((2, len(codes) if overlap else len(inner_ids)), dtype=np.float32)
     replacement = draws.integers(0, tokens.n_words, len(inner_ids))
     real = (inner_ids >= BASE_ID) & (inner_ids != N_ID)
-    if overlapping:
-        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / tokens.k))
+    if overlap:
+        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / overlap))
     else:
         drawn = real & (chance < config.mask_frac)
     to_mask = drawn & (fate < config.as_mask_frac)
     to_draw = drawn & (fate < config.as_mask_frac + config.as_random_frac)
-    if overlapping:
+    if overlap:
         drawn, to_mask, to_draw = (covering(encoding, bases)[1:-1] for bases in (drawn, to_mask, to_draw))
     input_ids, labels = true_ids.copy(), np.full_like(true_ids, IGNORED)
     shown = input_ids[1:-1]

@@ -19,33 +19,16 @@ import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig, from_dict
 from umbel.data.manifest import ROLES
+from umbel.data.tables import columns_of
 from umbel.errors import ConfigError, CorpusError
 from umbel.files import sha256_file
+from umbel.genome.interval import Interval
 from umbel.genome.sequence import Codes, Mask, unpack
 
 FORMAT = "umbel-corpus"
 FORMAT_VERSION = 1
 FACTS_FILE = "corpus.json"
 CONTIGS_FILE, WINDOWS_FILE, REGIONS_FILE = "contigs.parquet", "windows.parquet", "regions.parquet"
-
-_NAME = pa.dictionary(pa.int32(), pa.string())
-CONTIGS_SCHEMA = pa.schema(
-    {"assembly": _NAME, "contig": pa.string(), "length": pa.int64(), "role": _NAME, "offset": pa.int64()}
-)
-WINDOWS_SCHEMA = pa.schema(
-    {
-        "assembly": _NAME,
-        "contig": _NAME,
-        "start": pa.int64(),
-        "end": pa.int64(),
-        "role": _NAME,
-        "n_bases": pa.int32(),
-        "soft_masked": pa.int32(),
-    }
-)
-REGIONS_SCHEMA = pa.schema(
-    {"assembly": _NAME, "contig": _NAME, "start": pa.int64(), "end": pa.int64(), "region": pa.uint8()}
-)
 
 
 def nibbles_name(assembly: str) -> str:
@@ -171,14 +154,14 @@ class Corpus:
     @cached_property
     def _windows(self) -> Mapping[str, npt.NDArray[Any]]:
         """Columns of the window index; text columns as codes, with the texts under ``*_names``."""
-        return _columns(self._table(WINDOWS_FILE))
+        return columns_of(self._table(WINDOWS_FILE))
 
     @cached_property
     def _regions(self) -> dict[tuple[str, str], tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
         """Contig to (ends of its runs, their region codes); the runs cover the contig."""
         if REGIONS_FILE not in self.facts["files"]:
             return {}
-        columns = _columns(self._table(REGIONS_FILE))
+        columns = columns_of(self._table(REGIONS_FILE))
         is_first = np.ones(len(columns["start"]), bool)
         is_first[1:] = (np.diff(columns["contig"]) != 0) | (np.diff(columns["assembly"]) != 0)
         starts = np.flatnonzero(is_first)
@@ -225,6 +208,23 @@ class Corpus:
         """Length of each window, and how many of its bases are not N, ``(n,)`` each."""
         columns = self._windows
         return columns["end"][ids] - columns["start"][ids], columns["n_bases"][ids].astype(np.int64)
+
+    def require_length(self, min_bases: int) -> None:
+        """See that every window has at least ``min_bases`` bases.
+
+        Raises
+        ------
+        CorpusError
+            Naming a window that is shorter.
+        """
+        lengths, _ = self.window_sizes(np.arange(self.n_windows))
+        if (lengths < min_bases).any():
+            window = self.window(int(lengths.argmin()))
+            where = Interval(window.contig, window.start, window.end)
+            raise CorpusError(
+                f"{self.path}: window {where} has {lengths.min()} bases, and the tokens have "
+                f"{min_bases}. Build the corpus with --set corpus.min_window_bp={min_bases} or more."
+            )
 
     def window(self, i: int) -> Window:
         """Where window ``i`` lies."""
@@ -289,21 +289,6 @@ class Corpus:
     def _some_contigs(self) -> str:
         names = [f"{contig.contig} of {contig.assembly}" for contig in self.contigs()[:4]]
         return f"There are, for example, {', '.join(names)}."
-
-
-def _columns(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
-    """Columns of a table as arrays; a text column becomes codes, and its texts stand under ``<name>_names``."""
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for name in table.column_names:
-        column = table[name]
-        if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type):
-            texts = column.dictionary_encode() if pa.types.is_string(column.type) else column.unify_dictionaries()
-            whole = pa.chunked_array(texts.chunks, type=texts.type).combine_chunks() if texts.num_chunks else None
-            columns[name] = np.empty(0, np.int32) if whole is None else whole.indices.to_numpy()
-            columns[f"{name}_names"] = np.array([] if whole is None else whole.dictionary.to_pylist(), dtype=object)
-        else:
-            columns[name] = column.to_numpy()
-    return columns
 
 
 def _require_role(role: str) -> None:

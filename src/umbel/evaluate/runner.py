@@ -155,8 +155,10 @@ def evaluate_checkpoint(
     ------
     CheckpointError
         If the checkpoint cannot be loaded, or its predictions are not finite.
+    ConfigError
+        If the model's tokens are learnt words, which have no masked loss per base.
     CorpusError
-        If the corpus is damaged or has no test window with a base to predict.
+        If the corpus is damaged, has no test window with a base to predict, or a window shorter than one token.
     RunError
         If ``out`` is a file.
     OutputError
@@ -164,8 +166,11 @@ def evaluate_checkpoint(
     """
     folder, run = find_run(Path(checkpoint))
     opened = Corpus.open(corpus)
+    predictor = Predictor.load(folder, device=device)
+    predictor.require_base_probabilities()
+    opened.require_length(predictor.min_bases)
     return evaluate_predictor(
-        Predictor.load(folder, device=device),
+        predictor,
         opened,
         Path(out),
         settings=settings or EvaluationSettings(),

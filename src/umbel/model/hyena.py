@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
 from umbel.ops import backends
-from umbel.ops.long_conv import filter_of, long_conv, offered
+from umbel.ops.long_conv import Backend, filter_of, long_conv, offered
 
 LONGEST_MEMORY = 2048
 """Tokens over which the slowest pole of a new filter decays to 1/e."""
@@ -143,7 +144,9 @@ class HyenaLite(nn.Module):
         weights = part.residues.to(wide), part.poles(), skip.to(wide)
         backend = backends.choose("long_conv", "auto", offered(z, *weights))
         kept = part.kept(z.shape[1]) if backend == "fft" else None
-        return long_conv(z, *weights, initial_state=state, spans=spans, reverse=reverse, filter=kept, backend=backend)
+        return long_conv(
+            z, *weights, initial_state=state, spans=spans, reverse=reverse, filter=kept, backend=cast(Backend, backend)
+        )
 
     def _short(self, z: Tensor, spans: Tensor | None, recent: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.taps:

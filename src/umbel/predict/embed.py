@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import umbel
-from umbel.errors import AnnotationError, ConfigError, RunError
+from umbel.errors import AnnotationError, ConfigError, InputError, RunError
 from umbel.files import sha256_file, sha256_json, whole_file, write_json
 from umbel.genome.annotation import read_bed
 from umbel.genome.fasta import read_fasta
@@ -39,7 +39,7 @@ class EmbedSettings:
         of all its windows.
     window_bp, stride_bp
         Length and distance of windows; 0 takes the model's training window, and windows side by side. A last
-        shorter window holds the rest.
+        shorter window holds the rest; a rest shorter than one token of the model joins the window before it.
     strand
         See :meth:`~umbel.predict.predictor.Predictor.embed`.
     """
@@ -76,18 +76,29 @@ class _Piece:
     codes: Codes
 
 
-def _windows(length: int, window_bp: int, stride_bp: int) -> Iterator[tuple[int, int]]:
-    """Cut ``length`` bases; every base is in a window, and none lies wholly inside the one before.
+@dataclass(frozen=True)
+class _Cut:
+    """How sequences are cut into windows of ``window_bp`` every ``stride_bp``, none shorter than ``min_bases``."""
 
-    Examples
-    --------
-    >>> list(_windows(10, 4, 4)), list(_windows(3, 4, 4)), list(_windows(8, 4, 2))
-    ([(0, 4), (4, 8), (8, 10)], [(0, 3)], [(0, 4), (2, 6), (4, 8)])
-    """
-    for start in range(0, length, stride_bp):
-        yield start, min(start + window_bp, length)
-        if start + window_bp >= length:
-            return
+    window_bp: int
+    stride_bp: int
+    min_bases: int = 1
+
+    def windows(self, length: int) -> Iterator[tuple[int, int]]:
+        """Cut ``length`` bases; every base is in a window, and none lies wholly inside the one before.
+
+        Examples
+        --------
+        >>> list(_Cut(4, 4).windows(10)), list(_Cut(4, 4).windows(3)), list(_Cut(4, 2).windows(8))
+        ([(0, 4), (4, 8), (8, 10)], [(0, 3)], [(0, 4), (2, 6), (4, 8)])
+        >>> list(_Cut(4, 4, min_bases=3).windows(10))
+        [(0, 4), (4, 10)]
+        """
+        for start in range(0, length, self.stride_bp):
+            is_last = start + self.window_bp >= length or length - start - self.stride_bp < self.min_bases
+            yield start, length if is_last else start + self.window_bp
+            if is_last:
+                return
 
 
 def _regions(source: Path, fasta: Path | None) -> list[Interval]:
@@ -113,9 +124,9 @@ def _sequences(source: Path, fasta: Path | None, regions: list[Interval]) -> Ite
         yield revcomp(codes) if region.strand == "-" else codes
 
 
-def _pieces(sequences: Iterator[Codes], regions: list[Interval], window_bp: int, stride_bp: int) -> Iterator[_Piece]:
+def _pieces(sequences: Iterator[Codes], regions: list[Interval], cut: _Cut) -> Iterator[_Piece]:
     for group, (region, codes) in enumerate(zip(regions, sequences, strict=True)):
-        for start, end in _windows(len(codes), window_bp, stride_bp):
+        for start, end in cut.windows(len(codes)):
             first, last = region.start + start, region.start + end
             if region.strand == "-":
                 first, last = region.end - end, region.end - start
@@ -139,6 +150,19 @@ def _table(regions: list[Interval], n_bases: np.ndarray, values: np.ndarray) -> 
             "embedding": pa.FixedSizeListArray.from_arrays(flat, width, mask=mask),
         }
     )
+
+
+def _require_tokens(regions: list[Interval], source: Path, cut: _Cut) -> None:
+    """Refuse windows and sequences that are shorter than one token of the model."""
+    if cut.window_bp < cut.min_bases:
+        raise ConfigError(f"--window-bp {cut.window_bp} is below the {cut.min_bases} bases of this model's tokens")
+    for region in regions:
+        if len(region) < cut.min_bases:
+            raise InputError(
+                f"{region.name or region.contig} has {len(region)} bases, and this model's tokens have "
+                f"{cut.min_bases}. Leave it out.",
+                source,
+            )
 
 
 def _embed_pieces(predictor: Predictor, pieces: list[_Piece], strand: Strand) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +207,8 @@ def embed_file(
     ------
     FastaError, AnnotationError, CheckpointError
         If an input is wrong; nothing is written then.
+    InputError
+        If a record or region is shorter than one token of the model; nothing is written then.
     RunError
         If ``<out>.parts`` belongs to another call.
     OutputError
@@ -198,6 +224,8 @@ def embed_file(
     stride_bp = settings.stride_bp or window_bp
     if stride_bp > window_bp:
         raise ConfigError(f"--stride-bp {stride_bp} is beyond --window-bp {window_bp}: bases would be left out")
+    cut = _Cut(window_bp, stride_bp, predictor.min_bases)
+    _require_tokens(regions, origin, cut)
     identity = {
         "umbel": umbel.__version__,
         "weights": predictor.weights_hash,
@@ -207,12 +235,10 @@ def embed_file(
     }
     folder = target.with_name(target.name + ".parts")
     parts = _open_parts(folder, identity)
-    total = sum(len(list(_windows(len(region), window_bp, stride_bp))) for region in regions)
+    total = sum(len(list(cut.windows(len(region)))) for region in regions)
     done = len(parts) * ROWS_PER_PART
     task = reporter.start("embedding", total, "windows", done=min(done, total))
-    pieces = itertools.islice(
-        _pieces(_sequences(origin, reference, regions), regions, window_bp, stride_bp), done, None
-    )
+    pieces = itertools.islice(_pieces(_sequences(origin, reference, regions), regions, cut), done, None)
     while part := list(itertools.islice(pieces, ROWS_PER_PART)):
         n_bases, values = _embed_pieces(predictor, part, settings.strand)
         if settings.per == "window":

@@ -10,20 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from umbel.data.kmers import KmerTokens
+from umbel.data.bpe import BpeTokens
+from umbel.data.kmers import Encoding
 from umbel.data.masking import hide
-from umbel.data.vocabulary import BASE_ID, PAD_ID
+from umbel.data.tokenizers import Tokens, describe, load_tokens
+from umbel.data.vocabulary import PAD_ID
+from umbel.errors import CheckpointError, ConfigError
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Output, count_parameters
-from umbel.model.checkpoint import load_checkpoint, weights_hash
+from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.heads import mean_over_bases
 from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.ops.devices import resolve_device
+from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 
 Strand = Literal["forward", "revcomp", "both"]
 
 TOKENS_PER_BATCH = 16_384
 """Padded tokens of one forward pass; a longer sequence goes alone. It changes memory and speed, not results."""
+LOGITS_AT_ONCE = 2**24
+"""Logits of hidden bases that are held at a time."""
 
 
 class Predictor:
@@ -39,13 +45,18 @@ class Predictor:
         Longest window seen in training; longer sequences are computed, but nobody has trained for them.
     weights_hash
         SHA-256 of the weights file, or ``random-SEED``.
+    tokens
+        How bases become tokens.
+    min_bases
+        Bases of the shortest sequence that has a token.
     """
 
-    def __init__(self, model: UmbelForMaskedLM, weights_hash: str, device: torch.device):
+    def __init__(self, model: UmbelForMaskedLM, weights_hash: str, device: torch.device, tokens: Tokens):
         self._model = model.to(device).eval()
         self._device = device
         self.weights_hash = weights_hash
-        self.tokens = KmerTokens(1)
+        self.tokens = tokens
+        self.min_bases = 1 if isinstance(tokens, BpeTokens) else tokens.k
         self.window_bp: int = model.config.window_bp
         self.config = model.config.model
         self.n_parameters, self.n_active_parameters = count_parameters(self.config)
@@ -64,11 +75,39 @@ class Predictor:
             If the device is not here.
         """
         place = resolve_device(device)
-        return cls(load_checkpoint(path), weights_hash(path), place)
+        model = load_checkpoint(path)
+        tokens = load_tokens(checkpoint_folder(path), model.config.tokens)
+        if tokens.size > model.config.vocab_size:
+            raise CheckpointError(f"{path}: config.json tells of {tokens.size} tokens, and the model has fewer")
+        return cls(model, weights_hash(path), place, tokens)
 
     def with_random_weights(self, seed: int) -> Predictor:
         """Make the same network as it was before training: the baseline of every claim about its weights."""
-        return Predictor(new_model(self.config, self.window_bp, seed), f"random-{seed}", self._device)
+        model = new_model(self.config, self.window_bp, seed, describe(self.tokens))
+        return Predictor(model, f"random-{seed}", self._device, self.tokens)
+
+    def require_base_probabilities(self) -> None:
+        """See that the tokens let one base be hidden at a time.
+
+        Raises
+        ------
+        ConfigError
+            If they are learnt words.
+        """
+        if isinstance(self.tokens, BpeTokens):
+            raise ConfigError(
+                "this model's tokens are learnt words (BPE), and where a hidden word ends would give its bases away: "
+                "it has no probability of a single base, and so no masked loss per base. umbel embed and umbel scan "
+                "work with it"
+            )
+
+    def _encode(self, codes: Sequence[Codes]) -> list[Encoding]:
+        for i, sequence in enumerate(codes):
+            if len(sequence) < self.min_bases:
+                raise ValueError(
+                    f"sequence {i} has {len(sequence)} bases, and this model's tokens have {self.min_bases}"
+                )
+        return [self.tokens.encode(sequence) for sequence in codes]
 
     def _batches(self, ids: Sequence[np.ndarray]) -> Iterator[list[int]]:
         """Group the indices of similar lengths, longest first, within the token budget."""
@@ -98,31 +137,53 @@ class Predictor:
         codes
             Sequences, ``(L_i,)`` each.
         hidden
-            Where to hide the base behind ``[MASK]``, ``(L_i,)`` bool each.
+            Where to hide the base behind ``[MASK]``, ``(L_i,)`` bool each. Every k-mer that covers a hidden base
+            is masked; its visible bases count as known.
 
         Returns
         -------
         One ``(hidden_i, 4)`` float32 array a sequence: natural-log probabilities of A, C, G and T,
-        renormalised over these four.
+        renormalised over these four; see :func:`umbel.predict.per_base.base_log_probs`.
+
+        Raises
+        ------
+        ConfigError
+            If the tokens are learnt words.
+        ValueError
+            If a sequence is shorter than one token.
         """
-        ids = [hide(sequence, mask, self.tokens).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
+        self.require_base_probabilities()
+        tokens = self.tokens
+        assert not isinstance(tokens, BpeTokens)
+        readings = [
+            read_hidden_bases(encoding, sequence, mask, tokens.k)
+            for encoding, sequence, mask in zip(self._encode(codes), codes, hidden, strict=True)
+        ]
+        ids = [hide(sequence, mask, tokens).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
         results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
+        size = max(1, LOGITS_AT_ONCE // tokens.size)
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
-            asked = torch.zeros(tensor.shape, dtype=torch.bool)
-            for row, i in enumerate(indices):
-                asked[row, 1 : 1 + len(hidden[i])] = torch.from_numpy(np.ascontiguousarray(hidden[i]))
-            rows = self._model.lm_head(output.hidden[asked.to(self._device)]).float()
-            logs = rows[:, BASE_ID : BASE_ID + 4].log_softmax(-1).cpu().numpy()
-            ends = np.cumsum([int(hidden[i].sum()) for i in indices])
-            for i, part in zip(indices, np.split(logs, ends[:-1]), strict=True):
+            counts = [len(readings[i].token) for i in indices]
+            row, reading = np.repeat(np.arange(len(indices)), counts), joined([readings[i] for i in indices])
+            states = output.hidden[torch.from_numpy(row), torch.from_numpy(reading.token)]
+            logs = [
+                base_log_probs(
+                    self._model.lm_head(states[start : start + size]),
+                    tokens.first_of_length,
+                    reading.part(slice(start, start + size)),
+                )
+                for start in range(0, len(row), size)
+            ]
+            parts = np.split(np.concatenate([np.empty((0, 4), np.float32), *logs]), np.cumsum(counts)[:-1])
+            for i, part in zip(indices, parts, strict=True):
                 results[i] = part
 
         self._run(ids, use)
         return results
 
     def embed(self, sequences: Sequence[Codes] | Sequence[str], strand: Strand = "both") -> np.ndarray:
-        """Average the last hidden state over the real bases (A, C, G, T) of each sequence.
+        """Average the last hidden state over the tokens of real bases (A, C, G, T) of each sequence.
 
         Parameters
         ----------
@@ -139,7 +200,8 @@ class Predictor:
         Raises
         ------
         ValueError
-            If a sequence has no real base or a letter that is no nucleotide, or the strand is none of the three.
+            If a sequence has no real base, a letter that is no nucleotide, or fewer bases than one token, or the
+            strand is none of the three.
         """
         if strand not in ("forward", "revcomp", "both"):
             raise ValueError(f"strand is {strand!r}: use forward, revcomp or both")
@@ -155,25 +217,33 @@ class Predictor:
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
             result[indices] = mean_over_bases(output.hidden.float(), tensor).cpu().numpy()
 
-        self._run([self.tokens.encode(sequence).ids for sequence in shown], use)
+        self._run([encoding.ids for encoding in self._encode(shown)], use)
         return result
 
     def routes(self, codes: Sequence[Codes]) -> list[np.ndarray]:
-        """Tell which experts each base was sent to.
+        """Tell which experts each base was sent to: those of the token that stands for it.
+
+        Where several do (overlapping k-mers), it is the last to begin.
 
         Returns
         -------
         One ``(expert layers, L_i, K)`` uint8 array a sequence.
+
+        Raises
+        ------
+        ValueError
+            If a sequence is shorter than one token.
         """
+        encodings = self._encode(codes)
         results: list[np.ndarray] = [np.empty(0, np.uint8)] * len(codes)
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
             experts = torch.stack([routing.experts for routing in output.routings]).to(torch.uint8).cpu().numpy()
             for row, i in enumerate(indices):
-                results[i] = experts[:, row, 1 : 1 + len(codes[i])]
+                results[i] = experts[:, row, encodings[i].token_of_base(len(codes[i]))]
 
         if self.moe_layers:
-            self._run([self.tokens.encode(sequence).ids for sequence in codes], use)
+            self._run([encoding.ids for encoding in encodings], use)
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
 

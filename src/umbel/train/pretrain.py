@@ -15,6 +15,7 @@ import torch
 import umbel
 from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
+from umbel.data.kmers import KmerTokens
 from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
 from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
@@ -52,11 +53,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device, reporter: Reporter) -> None:
+def _open_run(
+    folder: Path, run: RunConfig, corpus: Corpus, tokens: Tokens, device: torch.device, reporter: Reporter
+) -> None:
     """Write ``run.json``, or see that the one there is of the same run."""
+    # The file that tokens.file names may change; k-mers follow from the settings.
+    vocabulary = describe(tokens).get("sha256")
     facts = {
         "config": to_dict(run),
         "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
+        "vocabulary": vocabulary,
         "umbel": umbel.__version__,
         "torch": torch.__version__,
         "device": str(device),
@@ -72,12 +78,15 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
         old = json.loads(path.read_text(encoding="utf-8"))
         # Through RunConfig, so that settings that came after that run count with their defaults.
         old_config = to_dict(from_dict(RunConfig, old["config"], "config"))
-        old_identity = {"config": old_config, "corpus": {"hash": old["corpus"]["hash"]}}
+        old_hash = old["corpus"]["hash"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); choose another --out") from error
     except ConfigError as error:
         raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
-    differences = _differences(old_identity, {"config": facts["config"], "corpus": {"hash": corpus.hash}})
+    differences = _differences(
+        {"config": old_config, "corpus": {"hash": old_hash}, "vocabulary": old.get("vocabulary")},
+        {"config": facts["config"], "corpus": {"hash": corpus.hash}, "vocabulary": vocabulary},
+    )
     if differences:
         raise RunError(
             f"{folder}: holds another run ({'; '.join(differences)}). Repeat that run's settings to continue it, "
@@ -94,7 +103,8 @@ def _open_run(folder: Path, run: RunConfig, corpus: Corpus, device: torch.device
 def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
     """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time.
 
-    Bases are hidden, the same for every vocabulary, and each token that covers one is a label.
+    About ``mask_frac`` of the tokens are hidden, as in training. Evaluation (:mod:`umbel.evaluate`) hides bases
+    instead, the same ones for every vocabulary.
     """
     window_ids = corpus.window_ids("valid")
     if len(window_ids) > run.train.eval_windows:
@@ -102,10 +112,20 @@ def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[B
     examples = []
     for window_id in window_ids:
         codes, _ = corpus.read_window(int(window_id))
-        hidden = hidden_positions(codes, run.train.seed, int(window_id), run.masking.mask_frac)
-        examples.append(hide(codes, hidden, tokens))
+        examples.append(hide(codes, _hidden_tokens(codes, run, int(window_id), tokens), tokens))
     size = run.train.micro_batch_windows
     return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
+
+
+def _hidden_tokens(codes: np.ndarray, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
+    """Choose bases, ``(L,)`` bool, whose tokens are ``mask_frac`` of all."""
+    frac, seed = run.masking.mask_frac, run.train.seed
+    if isinstance(tokens, KmerTokens) and tokens.overlapping:
+        # k tokens cover a base.
+        return hidden_positions(codes, seed, window_id, 1 - (1 - frac) ** (1 / tokens.k))
+    begins = np.zeros(len(codes), bool)
+    begins[tokens.encode(codes).starts[1:-1]] = True
+    return begins & hidden_positions(codes, seed, window_id, frac)
 
 
 class _Log:
@@ -181,7 +201,8 @@ def pretrain(
         )
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
-    _open_run(folder, run, source, place, reporter)
+    tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
+    _open_run(folder, run, source, tokens, place, reporter)
     model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
@@ -220,7 +241,7 @@ def pretrain(
             record=log,
             save=save,
         )
-    save_checkpoint(folder / "checkpoint", model, hf_tokenizer(tokens, run.corpus.window_bp))
+    save_checkpoint(folder / "checkpoint", model, tokenizer)
     return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
 
 

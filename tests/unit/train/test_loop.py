@@ -108,3 +108,19 @@ def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
         metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, torch.bfloat16)
     wide = train_step(new_model(run.model, 256, 0), make_optimizer(model, run.optim), batches, run, 0, CPU, None)
     assert metrics["loss"] == pytest.approx(wide["loss"], rel=2e-2)
+
+
+def test_a_step_moves_the_selection_bias_by_the_load_of_all_micro_batches(toy_corpus):
+    run = toy_run(bias_rate=0.125)
+    run = replace(run, model=replace(run.model, gating="bias"))
+    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 2)
+    before = new_model(run.model, 256, 0)
+    seen = [before(torch.from_numpy(b.input_ids)).routings for b in batches]
+    _, model = one_step(toy_corpus, run, 2)
+    routers = [b.ffn.router for b in model.backbone.layers if hasattr(b.ffn, "router")]
+    assert len(routers) == len(seen[0])
+    for i, router in enumerate(routers):
+        counts = sum(routings[i].counts() for routings in seen).double()
+        wanted = 0.125 * torch.sign(counts.mean() - counts)
+        assert router.load_bias.tolist() == wanted.tolist()
+        assert wanted.any()

@@ -64,7 +64,7 @@ def powers(poles: Tensor, t: Tensor) -> Tensor:
     -------
     ``(D, 2, S, T)``, real and imaginary parts, in the dtype of ``poles``, right to its last digit.
     """
-    return _Powers.apply(poles, t)  # type: ignore[no-untyped-call, no-any-return]
+    return _Powers.apply(poles, t)
 
 
 def product(a: Tensor, b: Tensor, dim: int) -> Tensor:
