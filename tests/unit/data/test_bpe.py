@@ -61,6 +61,15 @@ def drop_merge(told):
     told["model"]["merges"].pop()
 
 
+def other_word(told):
+    vocabulary = told["model"]["vocab"]
+    vocabulary["GG"] = vocabulary.pop("TT")
+
+
+def unknown_part(told):
+    told["model"]["merges"][1] = ["A", "CG"]
+
+
 def drop_words(told):
     told["model"]["merges"].clear()
     for word in TOKENS.words[12:]:
@@ -78,6 +87,8 @@ def with_n(told):
         (swap_special, "id 4 is '<pad>', must be '[PAD]'"),
         (move_base, "id 10 is 'N', must be 'T'"),
         (drop_merge, "its merges do not make its words"),
+        (other_word, "its merges do not make its words"),
+        (unknown_part, "its merges do not make its words"),
         (drop_words, "it has no words of two bases or more"),
         (with_n, "'AN' is no word of two or more of A, C, G and T"),
         (lambda told: told["model"]["vocab"].update(GG=99), "its ids are not 0, 1, 2 and so on"),
