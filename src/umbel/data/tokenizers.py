@@ -14,6 +14,7 @@ from umbel.config import TokensConfig
 from umbel.data.backend import assemble, dressed, pieces_of
 from umbel.data.bpe import TOKENIZER_FILE, BpeTokens
 from umbel.data.kmers import KmerTokens
+from umbel.data.overlapping import overlapping_tokenizer
 from umbel.data.vocabulary import BASE_ID, CLS_ID, SEP_ID
 from umbel.errors import CheckpointError, ConfigError, InputError
 
@@ -152,9 +153,8 @@ def hf_tokenizer(tokens: Tokens, window_bp: int) -> PreTrainedTokenizerFast:
     [(0, 0), (0, 3), (3, 4), (4, 5), (0, 0)]
     """
     if isinstance(tokens, BpeTokens):
-        return dressed(tokens.backend(), window_bp + 2)
-    vocabulary = {word: i for i, word in enumerate(tokens.words)}
+        return dressed(tokens.backend(), window_bp + 2, PreTrainedTokenizerFast)
     if tokens.overlapping:
-        raise NotImplementedError("overlapping k-mers have no Hugging Face tokenizer yet")
-    model = models.WordLevel(vocabulary, unk_token="[UNK]")
-    return dressed(assemble(model, pieces_of(tokens.k)), -(-window_bp // tokens.k) + 2)
+        return overlapping_tokenizer(tokens, window_bp)
+    model = models.WordLevel({word: i for i, word in enumerate(tokens.words)}, unk_token="[UNK]")
+    return dressed(assemble(model, pieces_of(tokens.k)), -(-window_bp // tokens.k) + 2, PreTrainedTokenizerFast)

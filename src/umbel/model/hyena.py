@@ -56,8 +56,11 @@ class LongFilter(nn.Module):
     def kept(self, length: int) -> Tensor | None:
         """Give the filter, ``(D, at least length)``, computed once as long as no weight changes.
 
-        With gradients on there is none, and the one kept is dropped.
+        With gradients on there is none, and the one kept is dropped. Nor is there one under ``torch.compile``,
+        which cannot see when weights change.
         """
+        if torch.compiler.is_compiling():
+            return None
         weights = (self.log_decay, self.frequency, self.residues)
         if torch.is_grad_enabled() or any(w.is_inference() for w in weights):
             self._kept = None

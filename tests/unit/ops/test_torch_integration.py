@@ -72,7 +72,7 @@ def gradients(function, module, x, spans, real):
     return [y, *torch.autograd.grad(y[real].square().sum(), leaves)]
 
 
-@pytest.mark.parametrize("kind", ["Md", "Me"])
+@pytest.mark.parametrize("kind", ["Md", "Me", "Hd", "Ae"])
 def test_a_block_compiles_whole_forward_and_backward(kind):
     module, inputs = _Alone(kind), block_inputs()
     compiled = torch.compile(module, fullgraph=True, backend=COMPILER)
@@ -90,7 +90,7 @@ def test_a_block_exports(kind):
         torch.testing.assert_close(program.module()(*inputs), module(*inputs), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["Md", "Me"])
+@pytest.mark.parametrize("kind", ["Md", "Me", "Hd", "Ae"])
 def test_activation_checkpointing_changes_nothing(kind):
     module, inputs = _Alone(kind), block_inputs()
 
