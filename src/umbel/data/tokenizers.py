@@ -10,10 +10,10 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from umbel.config import TokensConfig
-from umbel.data.backend import assemble, dressed, pieces_of
 from umbel.data.bpe import TOKENIZER_FILE, BpeTokens
 from umbel.data.kmers import KmerTokens
 from umbel.data.overlapping import overlapping_tokenizer
+from umbel.data.tokenizer_parts import assemble, dressed, pieces_of
 from umbel.errors import CheckpointError, ConfigError, InputError
 
 Tokens = KmerTokens | BpeTokens
