@@ -18,11 +18,12 @@ import measure
 import numpy as np
 import torch
 
-from umbel.config import MaskingConfig, ModelConfig, RunConfig
+from umbel.config import MaskingConfig, RunConfig
 from umbel.data.batches import Batch, collate
 from umbel.data.masking import corrupt
 from umbel.data.tokenizers import make_tokens
 from umbel.model.backbone import count_parameters
+from umbel.model.flops import count_flops
 from umbel.model.hf import new_model
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.train.loop import train_step
@@ -36,16 +37,6 @@ def made_up_batch(run: RunConfig) -> Batch:
     codes = rng.integers(0, 4, shape).astype(np.uint8)
     nothing, tokens = np.zeros(shape[1], bool), make_tokens(run.tokens)
     return collate([corrupt(row, nothing, MaskingConfig(), 0, 0, i, tokens) for i, row in enumerate(codes)])
-
-
-def products_flop(config: ModelConfig) -> int:
-    """Count the operations of a forward pass's matrix products for one token, active experts only."""
-    width, inner, rank, state = config.d_model, config.d_inner, config.dt_width, config.d_state
-    mixer = 2 * width * inner + 2 * inner * (rank + 2 * state) + 2 * rank * inner + inner * width
-    flop = 0
-    for kind in config.layer_kinds:
-        flop += 2 * mixer + 6 * width * config.ffn_hidden * (config.top_k if kind[1] == "e" else 1)
-    return flop
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -85,7 +76,7 @@ def time_recipe(case: str, device: torch.device, steps: int) -> dict[str, object
         "tokens_per_s": tokens / median,
         # Forward and backward are three times the products of a forward pass.
         "share_of_matmul_rate": 3
-        * products_flop(run.model)
+        * count_flops(run.model, 1).matrices
         * tokens
         / median
         / matmul_rate(device, dtype or torch.float32),

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 import torch
-from toys import toy_run, write_toy_project
+from toys import toy_packed_run, toy_run, write_toy_project
 
 torch.set_num_threads(1)
 # Before anything imports triton, which reads it then.
@@ -46,4 +46,14 @@ def toy_training(toy_corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "toy"
     pretrain(toy_run(), toy_corpus.path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_packed_training(toy_corpus, tmp_path_factory):
+    """A finished run of 12 steps on 3-mers in packed rows."""
+    from umbel.train.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("runs") / "toy3"
+    pretrain(toy_packed_run(), toy_corpus.path, folder)
     return folder

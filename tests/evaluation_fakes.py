@@ -319,6 +319,7 @@ def realistic_result() -> dict[str, Any]:
                 "loss": (1.318 + 0.09 * np.exp(-np.array(valid_steps) / 90)).tolist(),
             },
             "steps_per_point": 1,
+            "per": "base",
             "n_steps": 600,
             "n_skipped": 0,
         },

@@ -94,6 +94,11 @@ def test_the_python_of_the_readme_runs(toy_training):
     assert names["tokenizer"]("ACG").input_ids == [0, 7, 8, 9, 1]
 
 
+def test_the_python_of_the_guide_to_tokens_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "guide" / "tokenizers.md").read_text(), re.S).group(1), {})
+
+
 def test_the_demo_runs_the_commands_of_the_readme():
     demo = (ROOT / "examples" / "demo.py").read_text()
     quick = re.search(r"which are also the quick start:\n\n```bash\n(.*?)```", README, re.S).group(1)

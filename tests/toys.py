@@ -133,3 +133,13 @@ def toy_run(**train: object):
             },
         ),
     )
+
+
+def toy_packed_run(**train: object):
+    """The toy run on 3-mers in packed rows of 100 tokens."""
+    from dataclasses import replace
+
+    from umbel.config import TokensConfig
+
+    run = toy_run(**train)
+    return replace(run, name="toy3", model=replace(run.model, vocab_size=92), tokens=TokensConfig(k=3, row_tokens=100))

@@ -1,7 +1,7 @@
 """umbel: plant-genome foundation models with sparse experts.
 
 ``import umbel`` is light: torch comes in with the first name that needs it. It also sees to it that
-``transformers.AutoModel`` and its kin know our models, now or when transformers is imported later.
+``transformers.AutoModel`` and its kin know our classes, now or when transformers is imported later.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _HOMES = {
     "pretrain": "umbel.train.pretrain",
     "recipes": "umbel.train",
     "scan_file": "umbel.predict.scan",
+    "train_bpe": "umbel.data.bpe_training",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
@@ -47,8 +48,16 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_REGISTERING = ("umbel.model.hf", "umbel.data.overlapping")
+
+
+def _register() -> None:
+    for module in _REGISTERING:
+        importlib.import_module(module)
+
+
 class _WhenTransformersComes(importlib.abc.MetaPathFinder):
-    """Load ``umbel.model.hf``, which registers our classes, once transformers has been imported: nobody pays before."""
+    """Load what registers our classes once transformers has been imported: nobody pays before."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -62,13 +71,13 @@ class _WhenTransformersComes(importlib.abc.MetaPathFinder):
 
             def run_and_register(module: ModuleType) -> None:
                 run(module)
-                importlib.import_module("umbel.model.hf")
+                _register()
 
             spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec
 
 
 if "transformers" in sys.modules:
-    importlib.import_module("umbel.model.hf")
+    _register()
 else:
     sys.meta_path.insert(0, _WhenTransformersComes())

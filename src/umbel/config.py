@@ -127,7 +127,7 @@ class TokensConfig:
     overlapping: bool = False
     """A k-mer at every base, in place of k-mers side by side."""
     file: str = ""
-    """``tokenizer.json`` made by ``umbel tokenizer train``, for ``bpe``."""
+    """Folder made by ``umbel tokenizer train``, or the ``tokenizer.json`` in it, for ``bpe``."""
     row_tokens: Natural = 0
     """Pack windows into training rows of exactly this many tokens; 0 gives every window a row of its own."""
 

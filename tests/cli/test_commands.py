@@ -98,6 +98,34 @@ def test_import_and_export(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_vocabulary_is_learnt_and_refusals_write_nothing(monkeypatch, capsys, toy_corpus, tmp_path):
+    train, out = ("tokenizer", "train", toy_corpus.path, "-o"), tmp_path / "words"
+    code, text, err = umbel(monkeypatch, capsys, *train, out, "--vocab-size", 60, "--bases", "3_000", "--seed", 1)
+    assert code == 0
+    assert text.startswith(f"{out}: 60 tokens, the longest of ")
+    assert f"--set tokens.kind=bpe --set tokens.file={out} --set model.vocab_size=60" in text
+    assert "asked for" not in text
+    assert "reading: 100%" in err
+    assert "learning 48 words" in err
+    assert {p.name for p in out.iterdir()} == {"tokenizer.json", "tokenizer_config.json", "tokenizer.facts.json"}
+    many = ("--vocab-size", 40_000, "--bases", 600, "-q")
+    code, text, err = umbel(monkeypatch, capsys, *train, tmp_path / "many", *many)
+    assert (code, err) == (0, "")
+    assert "40,000 were asked for: no further pair of tokens occurs twice in what was read" in text
+    found = json.loads(umbel(monkeypatch, capsys, *train, tmp_path / "many", *many, "--json")[1])
+    assert found["vocab_size"] < 1_000
+    before = sorted(tmp_path.iterdir())
+    for words, problem in (
+        ((*train, out, "--vocab-size", 61), "words: holds a vocabulary of another corpus or other settings"),
+        ((*train, tmp_path), "exists, and is no vocabulary of ours"),
+        ((*train, tmp_path / "new", "--vocab-size", 12), "is to have 12 tokens: give at least 16"),
+        (("tokenizer", "train", tmp_path / "none", "-o", tmp_path / "new"), "none: no corpus here"),
+    ):
+        code, text, err = umbel(monkeypatch, capsys, *words, "-q")
+        assert (code, text, problem in err) == (1, "", True), err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_missing_extra_is_named_with_the_remedy(monkeypatch, capsys, tmp_path):
     from umbel.cli import options
 

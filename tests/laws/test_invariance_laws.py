@@ -27,7 +27,8 @@ TOLERANCE = {"atol": 1e-5, "rtol": 0}
 
 
 def make_model(variant="published", seed=1):
-    model = new_model(replace(toy_run().model, **VARIANTS[variant]), 256, seed).eval()
+    changes = VARIANTS.get(variant, {"vocab_size": 92})
+    model = new_model(replace(toy_run().model, **changes), 256, seed).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)  # away from the small initial outputs, so that a leak would show
@@ -106,14 +107,22 @@ def test_tied_experts_go_to_the_lower_index_whatever_the_padding(rows_equal):
                 assert not np.isin(b.experts.numpy(), rows_equal[1:]).any()
 
 
+PREDICTORS = {
+    "single bases": Predictor(MODELS["published"], "toy", torch.device("cpu"), KmerTokens(1)),
+    "3-mers": Predictor(make_model("words"), "toy", torch.device("cpu"), KmerTokens(3)),
+    "overlapping 3-mers": Predictor(make_model("words"), "toy", torch.device("cpu"), KmerTokens(3, overlapping=True)),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
-    sequences=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=80), min_size=2, max_size=7),
+    sequences=st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=80), min_size=2, max_size=7),
     budget=st.integers(1, 400),
 )
-def test_embeddings_do_not_depend_on_how_the_batch_is_cut(sequences, budget):
+def test_embeddings_do_not_depend_on_how_the_batch_is_cut(name, sequences, budget):
     codes = [np.array(sequence, np.uint8) for sequence in sequences]
-    predictor = Predictor(MODELS["published"], "toy", torch.device("cpu"), KmerTokens(1))
+    predictor = PREDICTORS[name]
     alone = np.concatenate([predictor.embed([sequence]) for sequence in codes])
     before = predictor_module.TOKENS_PER_BATCH
     predictor_module.TOKENS_PER_BATCH = budget
@@ -121,9 +130,11 @@ def test_embeddings_do_not_depend_on_how_the_batch_is_cut(sequences, budget):
         together = predictor.embed(codes)
         hidden = [sequence % 2 == 0 for sequence in codes]
         scores = predictor.masked_log_probs(codes, hidden)
+        routes = predictor.routes(codes)
     finally:
         predictor_module.TOKENS_PER_BATCH = before
     np.testing.assert_allclose(together, alone, atol=1e-5)
     for i, sequence in enumerate(codes):
         single = predictor.masked_log_probs([sequence], [hidden[i]])[0]
         np.testing.assert_allclose(scores[i], single, atol=1e-5)
+        assert (routes[i] == predictor.routes([sequence])[0]).all()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from safetensors.torch import load_file
-from toys import toy_run
+from toys import toy_packed_run, toy_run
 
 from umbel.config import to_dict
 from umbel.train.pretrain import pretrain
@@ -29,10 +29,18 @@ def same_weights(a, b):
     ).read_bytes()
 
 
-def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
+RUNS = {"toy": (toy_run(), "toy_training"), "packed": (toy_packed_run(), "toy_packed_training")}
+
+
+@pytest.mark.parametrize(
+    ("run", "training"),
+    [pytest.param(*RUNS["toy"], id="toy"), pytest.param(*RUNS["packed"], id="packed", marks=pytest.mark.slow)],
+)
+def test_kill_9_at_any_step_changes_nothing(run, training, toy_corpus, tmp_path, request):
     """Killed three times at moments drawn by chance, restarted each time with the same command."""
+    whole = request.getfixturevalue(training)
     recipe = tmp_path / "toy.json"
-    recipe.write_text(json.dumps(to_dict(toy_run())))
+    recipe.write_text(json.dumps(to_dict(run)))
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "umbel", "pretrain", str(recipe), "--corpus", str(toy_corpus.path)]
     command += ["--out", str(folder), "--threads", "1", "--quiet"]
@@ -47,8 +55,8 @@ def test_kill_9_at_any_step_changes_nothing(toy_corpus, toy_training, tmp_path):
         process.wait()
     assert kills >= 1
     subprocess.run(command, check=True)
-    assert told(folder) == told(toy_training)
-    assert same_weights(folder, toy_training)
+    assert told(folder) == told(whole)
+    assert same_weights(folder, whole)
 
 
 def told_so_far(folder):
@@ -57,10 +65,11 @@ def told_so_far(folder):
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7])
-def test_an_exception_at_a_step_changes_nothing(stop_after, toy_corpus, toy_training, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_exception_at_a_step_changes_nothing(stop_after, kind, toy_corpus, tmp_path, monkeypatch, request):
     from umbel.train import loop
 
-    whole = loop.train_step
+    whole, run, never_stopped = loop.train_step, RUNS[kind][0], request.getfixturevalue(RUNS[kind][1])
 
     def failing(*args):
         if args[4] == stop_after:
@@ -69,11 +78,11 @@ def test_an_exception_at_a_step_changes_nothing(stop_after, toy_corpus, toy_trai
 
     monkeypatch.setattr(loop, "train_step", failing)
     with pytest.raises(MemoryError):
-        pretrain(toy_run(), toy_corpus.path, tmp_path / "run")
+        pretrain(run, toy_corpus.path, tmp_path / "run")
     monkeypatch.undo()
-    pretrain(toy_run(), toy_corpus.path, tmp_path / "run")
-    assert told(tmp_path / "run") == told(toy_training)
-    assert same_weights(tmp_path / "run", toy_training)
+    pretrain(run, toy_corpus.path, tmp_path / "run")
+    assert told(tmp_path / "run") == told(never_stopped)
+    assert same_weights(tmp_path / "run", never_stopped)
 
 
 def test_a_damaged_state_is_named_and_the_one_before_it_used(toy_corpus, toy_training, tmp_path, capsys):

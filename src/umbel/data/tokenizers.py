@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from umbel.config import TokensConfig
-from umbel.data.backend import assemble, dressed, pieces_of
 from umbel.data.bpe import TOKENIZER_FILE, BpeTokens
 from umbel.data.kmers import KmerTokens
-from umbel.data.vocabulary import BASE_ID, CLS_ID, SEP_ID
+from umbel.data.overlapping import overlapping_tokenizer
+from umbel.data.tokenizer_parts import assemble, dressed, pieces_of
 from umbel.errors import CheckpointError, ConfigError, InputError
 
 Tokens = KmerTokens | BpeTokens
@@ -107,30 +106,6 @@ def require_vocabulary(tokens: Tokens, vocab_size: int) -> None:
         )
 
 
-def codes_to_ids(codes: np.ndarray) -> np.ndarray:
-    """Frame base codes as a model input: ``[CLS]``, the bases, ``[SEP]``.
-
-    Parameters
-    ----------
-    codes
-        ``(L,)`` integers 0..4 for A, C, G, T, N.
-
-    Returns
-    -------
-    ``(L + 2,)`` int64 token ids.
-
-    Examples
-    --------
-    >>> codes_to_ids(np.array([0, 3, 4])).tolist()
-    [0, 7, 10, 11, 1]
-    """
-    ids = np.empty(len(codes) + 2, np.int64)
-    ids[0], ids[-1] = CLS_ID, SEP_ID
-    ids[1:-1] = codes
-    ids[1:-1] += BASE_ID
-    return ids
-
-
 def hf_tokenizer(tokens: Tokens, window_bp: int) -> PreTrainedTokenizerFast:
     """Make the tokenizer that is saved beside a model; text gives the same ids and offsets as ``tokens.encode``.
 
@@ -152,9 +127,8 @@ def hf_tokenizer(tokens: Tokens, window_bp: int) -> PreTrainedTokenizerFast:
     [(0, 0), (0, 3), (3, 4), (4, 5), (0, 0)]
     """
     if isinstance(tokens, BpeTokens):
-        return dressed(tokens.backend(), window_bp + 2)
-    vocabulary = {word: i for i, word in enumerate(tokens.words)}
+        return dressed(tokens.backend(), window_bp + 2, PreTrainedTokenizerFast)
     if tokens.overlapping:
-        raise NotImplementedError("overlapping k-mers have no Hugging Face tokenizer yet")
-    model = models.WordLevel(vocabulary, unk_token="[UNK]")
-    return dressed(assemble(model, pieces_of(tokens.k)), -(-window_bp // tokens.k) + 2)
+        return overlapping_tokenizer(tokens, window_bp)
+    model = models.WordLevel({word: i for i, word in enumerate(tokens.words)}, unk_token="[UNK]")
+    return dressed(assemble(model, pieces_of(tokens.k)), -(-window_bp // tokens.k) + 2, PreTrainedTokenizerFast)

@@ -65,6 +65,8 @@ def spread(heights: list[float], gap: float) -> list[float]:
 def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> Markup | None:
     """Draw train and valid loss against step, the model's held-out loss, and the baselines.
 
+    Where a token is more than a base, the loss of training answers another question: then it stands alone.
+
     Parameters
     ----------
     curve
@@ -91,19 +93,9 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
         labels: list[tuple[float, str, str]] = []
         axes.plot(train["step"], train["loss"], color=_TRAIN, linewidth=1.0, zorder=2)
         axes.plot(valid["step"], valid["loss"], color=_VALID, linewidth=1.8, marker="o", markersize=3.5, zorder=4)
-        for name, (label, colour, dashes) in _LEVELS.items():
-            if name in loss["rows"]:
-                level = loss["rows"][name]["all"]["loss"]["value"]
-                axes.axhline(level, color=colour, linewidth=1.3, linestyle=dashes, zorder=1)
-                labels.append((level, label, colour))
         last = float(curve["n_steps"])
-        test = loss["rows"]["model"]["all"]["loss"]
-        arms = None if test["low"] is None else [[test["value"] - test["low"]], [test["high"] - test["value"]]]
-        axes.errorbar(
-            [last], [test["value"]], yerr=arms, fmt="D", color=_TEST, markersize=6, markerfacecolor="white",
-            markeredgewidth=1.6, capsize=3, zorder=5, clip_on=False,
-        )  # fmt: skip
-        labels.append((test["value"], "model, held out", _TEST))
+        if curve["per"] == "base":
+            labels = _draw_levels(axes, loss, last)
         _set_limits(axes, train["loss"], [*valid["loss"], *(level for level, _, _ in labels)], last)
         low, high = axes.get_ylim()
         places = spread([level for level, _, _ in labels], _LABEL_GAP_FRAC * (high - low))
@@ -115,7 +107,7 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
                 fontsize=10, fontweight=weight, annotation_clip=False,
             )  # fmt: skip
         axes.set_xlabel("optimiser step")
-        axes.set_ylabel("loss, nats per base")
+        axes.set_ylabel(f"loss, nats per {curve['per']}")
         axes.grid(axis="y", color="#e6e6e1", linewidth=0.7, zorder=0)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -127,8 +119,26 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
     return Markup(svg)
 
 
+def _draw_levels(axes: Any, loss: dict[str, Any], last: float) -> list[tuple[float, str, str]]:
+    """Draw the baselines as lines and the model's held-out loss at the last step; give their labels."""
+    labels = []
+    for name, (label, colour, dashes) in _LEVELS.items():
+        if name in loss["rows"]:
+            level = loss["rows"][name]["all"]["loss"]["value"]
+            axes.axhline(level, color=colour, linewidth=1.3, linestyle=dashes, zorder=1)
+            labels.append((level, label, colour))
+    test = loss["rows"]["model"]["all"]["loss"]
+    arms = None if test["low"] is None else [[test["value"] - test["low"]], [test["high"] - test["value"]]]
+    axes.errorbar(
+        [last], [test["value"]], yerr=arms, fmt="D", color=_TEST, markersize=6, markerfacecolor="white",
+        markeredgewidth=1.6, capsize=3, zorder=5, clip_on=False,
+    )  # fmt: skip
+    return [*labels, (test["value"], "model, held out", _TEST)]
+
+
 def _set_limits(axes: Any, train: list[float], must_show: list[float], last: float) -> None:
     """Frame all levels, and the train points near them: the first steps start far above and would flatten the rest."""
+    must_show = must_show or train
     low = min([*must_show, *train])
     shown = [point for point in train if point <= max(must_show) + _HEADROOM * (max(must_show) - low)]
     high = max([*must_show, *shown])

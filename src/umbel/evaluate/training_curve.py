@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def read_curve(run: Path | None) -> dict[str, Any]:
     Returns
     -------
     ``train`` and ``valid``, each with ``step`` and ``loss``; ``steps_per_point`` of the train curve;
-    ``n_skipped`` entries whose loss is not finite. Or ``missing``: why there is no curve.
+    ``n_skipped`` entries whose loss is not finite; ``per``, ``base`` or ``token``: what a loss is the mean over.
+    Or ``missing``: why there is no curve.
 
     Raises
     ------
@@ -62,4 +64,14 @@ def read_curve(run: Path | None) -> dict[str, Any]:
         "steps_per_point": size,
         "n_steps": max([*train_steps.tolist(), *valid_steps]),
         "n_skipped": n_skipped,
+        "per": _unit(run),
     }
+
+
+def _unit(run: Path) -> str:
+    """Tell whether the run's tokens are single bases; they are where ``run.json`` says nothing of tokens."""
+    try:
+        tokens = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["tokens"]
+        return "base" if (tokens["kind"], tokens["k"]) == ("kmer", 1) else "token"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "base"

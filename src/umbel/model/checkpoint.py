@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,8 +114,19 @@ def import_released(source: str | Path, out: str | Path, tokenizer: Any) -> Umbe
 
 
 def export_released(source: str | Path, out: str | Path) -> None:
-    """Write one of our checkpoints in the released PlantBiMoE layout."""
+    """Write one of our checkpoints in the released PlantBiMoE layout.
+
+    Raises
+    ------
+    CheckpointError
+        If the model takes other tokens than single nucleotides, the only ones of that layout.
+    """
     model = load_checkpoint(source)
+    tokens = model.config.tokens
+    if tokens is not None and (tokens.get("kind"), tokens.get("k")) != ("kmer", 1):
+        raise CheckpointError(
+            f"{source}: its tokens are {json.dumps(tokens)}, and the released layout holds single nucleotides only"
+        )
     released.write_released(Path(out), model.state_dict(), model.config.model)
 
 

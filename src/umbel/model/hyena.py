@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
 from umbel.ops import backends
-from umbel.ops.long_conv import filter_of, long_conv, offered
+from umbel.ops.long_conv import Backend, filter_of, long_conv, offered
 
 LONGEST_MEMORY = 2048
 """Tokens over which the slowest pole of a new filter decays to 1/e."""
@@ -55,8 +56,11 @@ class LongFilter(nn.Module):
     def kept(self, length: int) -> Tensor | None:
         """Give the filter, ``(D, at least length)``, computed once as long as no weight changes.
 
-        With gradients on there is none, and the one kept is dropped.
+        With gradients on there is none, and the one kept is dropped. Nor is there one under ``torch.compile``,
+        which cannot see when weights change.
         """
+        if torch.compiler.is_compiling():
+            return None
         weights = (self.log_decay, self.frequency, self.residues)
         if torch.is_grad_enabled() or any(w.is_inference() for w in weights):
             self._kept = None
@@ -143,7 +147,9 @@ class HyenaLite(nn.Module):
         weights = part.residues.to(wide), part.poles(), skip.to(wide)
         backend = backends.choose("long_conv", "auto", offered(z, *weights))
         kept = part.kept(z.shape[1]) if backend == "fft" else None
-        return long_conv(z, *weights, initial_state=state, spans=spans, reverse=reverse, filter=kept, backend=backend)
+        return long_conv(
+            z, *weights, initial_state=state, spans=spans, reverse=reverse, filter=kept, backend=cast(Backend, backend)
+        )
 
     def _short(self, z: Tensor, spans: Tensor | None, recent: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.taps:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from umbel.ops import backends, causal_conv, grouped_mlp, rms_norm, selective_scan
+from umbel.ops import backends, causal_conv, grouped_mlp, long_conv, rms_norm, selective_scan
 
 _OFFERED: dict[str, Callable[[Tensor], dict[str, str | None]]] = {
     "selective_scan": selective_scan.offered,
     "causal_conv": causal_conv.offered,
+    "long_conv": long_conv.offered,
     "grouped_mlp": grouped_mlp.offered,
     "add_rms_norm": rms_norm.offered,
 }
@@ -24,6 +25,8 @@ _WHAT = {
     "grouped": "torch's grouped matrix product",
     "chunked": "plain torch, chunk by chunk",
     "shifted": "plain torch, one product a tap",
+    "fft": "torch's Fourier transforms",
+    "recurrent": "plain torch, chunk by chunk, with the poles' states between",
     "reference": "the definition in plain torch",
 }
 
@@ -45,6 +48,8 @@ def _run_once(device: torch.device) -> None:
         ones(1, 4, 2), ones(1, 4, 2), -ones(2, 3), ones(1, 4, 3), ones(1, 4, 3), ones(2), ones(2), ones(1, 4, 2)
     )
     y = causal_conv.causal_conv(y, ones(2, 4), ones(2))
+    streams = torch.cat((y, y, y), -1)
+    y, _ = long_conv.long_conv(streams, ones(2, 3, 2), -ones(2, 3, 2), ones(2), initial_state=ones(1, 2, 3, 2))
     y, _ = rms_norm.add_rms_norm(y, ones(1, 4, 2), ones(2), 1e-5)
     counts = torch.tensor([3, 1], device=device)
     y = grouped_mlp.grouped_mlp(y[0], ones(2, 4, 2), ones(2, 4, 2), ones(2, 2, 4), counts)

@@ -1,14 +1,21 @@
-"""Families of runs that differ in one thing: how experts are weighed and balanced, and which parts a network has."""
+"""Families of runs that differ in one thing: how experts are weighed and balanced, and which parts a network has.
+
+``benchmarks/ablation.py`` trains them; ``docs/guide/ablations.md`` tells how, at CPU-hour size and at full size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from umbel.config import RunConfig
+from umbel.errors import ConfigError
 
-GATINGS = ("normalised", "plain", "switch", "bias")
-"""``switch`` is softmax gating with the Switch balance loss; the others are values of ``model.gating``."""
+Gating = Literal["softmax", "normalised", "plain", "bias"]
+
+GATINGS: dict[str, Gating] = {"normalised": "normalised", "plain": "plain", "switch": "softmax", "bias": "bias"}
+"""Name of an arm -> ``model.gating``; ``switch`` is softmax gating with the Switch balance loss."""
 
 SWITCH_COEF = 0.01
 """Weight of the balance loss in Fedus et al. 2021, arXiv:2101.03961, section 2.2."""
@@ -19,8 +26,9 @@ def moe_arms(
 ) -> dict[str, RunConfig]:
     """Give every gating with every top-k and number of routed experts; all else is as in ``base``.
 
-    Active parameters grow with top-k alone. A normalised top-1 weight is the constant 1, so the routers of
-    ``normalised`` and ``bias`` get no gradient from it: such arms choose by chance, evened by the bias or not.
+    Active parameters grow with top-k, and by one key per expert in the router. A normalised top-1 weight is the
+    constant 1, so the routers of ``normalised`` and ``bias`` get no gradient from it: such arms keep choosing as
+    their first keys happen to, evened by the bias or not.
 
     Examples
     --------
@@ -30,15 +38,15 @@ def moe_arms(
     (24, 'softmax', 0.01)
     """
     return {
-        f"{gating} top-{top_k} of {n}": replace(
+        f"{name} top-{top_k} of {n}": replace(
             base,
-            name=f"{base.name}, {gating} top-{top_k} of {n}",
-            model=replace(base.model, gating="softmax" if gating == "switch" else gating, top_k=top_k, n_experts=n),
-            train=replace(base.train, balance_coef=SWITCH_COEF if gating == "switch" else 0.0, z_coef=0.0),
+            name=f"{base.name}, {name} top-{top_k} of {n}",
+            model=replace(base.model, gating=gating, top_k=top_k, n_experts=n),
+            train=replace(base.train, balance_coef=SWITCH_COEF if name == "switch" else 0.0, z_coef=0.0),
         )
         for n in n_experts
         for top_k in top_ks
-        for gating in GATINGS
+        for name, gating in GATINGS.items()
     }
 
 
@@ -63,3 +71,50 @@ def component_arms(base: RunConfig) -> dict[str, RunConfig]:
         name: replace(base, name=f"{base.name}, {name}", model=replace(base.model, pattern=pattern))
         for name, pattern in patterns.items()
     }
+
+
+FAMILIES: dict[str, Callable[[RunConfig], dict[str, RunConfig]]] = {"moe": moe_arms, "components": component_arms}
+
+
+def family(name: str, base: RunConfig) -> dict[str, RunConfig]:
+    """Give the arms of a family by its name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family.
+
+    Examples
+    --------
+    >>> from umbel.train.recipes import hyenamoe_standard
+    >>> len(family("moe", hyenamoe_standard()))
+    24
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"{name}: no such family of ablations. There are {', '.join(FAMILIES)}")
+    return FAMILIES[name](base)
+
+
+def cpu_hour(base: RunConfig) -> RunConfig:
+    """Shorten a tiny recipe so that 24 arms with three seeds fit into an hour of two CPU cores.
+
+    200 steps, and 250 validation windows at each quarter of the way: with windows of 510 bp and 3-mers some 43,000
+    tokens, 34 times the 20 E / k below which a dead expert of 64 may be a chance finding. The selection bias goes in
+    steps of 0.005, because 200 steps of the usual 0.001 could not move a score by more than 0.2.
+
+    Examples
+    --------
+    >>> from umbel.train.recipes import hyenamoe_tiny
+    >>> cpu_hour(hyenamoe_tiny()).train.steps
+    200
+    """
+    train = replace(
+        base.train,
+        steps=200,
+        eval_every_steps=50,
+        eval_windows=250,
+        save_every_steps=50,
+        keep_states=1,
+        bias_rate=5e-3,
+    )
+    return replace(base, name=f"{base.name}, CPU hour", train=train)

@@ -19,6 +19,7 @@ from umbel.config import RunConfig
 from umbel.data.batches import Batch, TrainingBatches
 from umbel.errors import RunError
 from umbel.model.heads import IGNORED, label_losses
+from umbel.model.moe import Router, follow_load
 from umbel.model.routing import Routing, balance_loss, expert_load, z_loss
 from umbel.train.optim import learning_rate
 
@@ -63,6 +64,8 @@ def train_step(
         1e-12, float(sum(batch.weights[batch.labels != IGNORED].sum(dtype=np.float64) for batch in batches))
     )
     loss_sum, right, predicted = 0.0, 0, 0
+    biased = [m for m in model.modules() if isinstance(m, Router) and m.gating == "bias"]
+    counts: dict[int, np.ndarray] = {}
     optimizer.zero_grad(set_to_none=True)
     for batch in batches:
         inputs, labels, weights = _to_device(batch, device)
@@ -74,6 +77,8 @@ def train_step(
                 objective = objective + config.train.balance_coef * balance_loss(output.routings) / len(batches)
             if output.routings and config.train.z_coef:
                 objective = objective + config.train.z_coef * z_loss(output.routings) / len(batches)
+        if biased:
+            _add_counts(counts, output.routings)
         objective.backward()
         loss_sum += loss.item()
         asked = labels != IGNORED
@@ -89,6 +94,8 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
+    for router in biased:
+        follow_load(router, torch.from_numpy(counts[router.layer]), config.train.bias_rate)
     return {"loss": loss_sum, "accuracy": right / max(1, predicted), "lr": rate, "grad_norm": grad_norm}
 
 

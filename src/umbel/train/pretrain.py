@@ -15,6 +15,7 @@ import torch
 import umbel
 from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
+from umbel.data.kmers import KmerTokens
 from umbel.data.masking import hidden_positions, hide
 from umbel.data.store import Corpus
 from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
@@ -102,7 +103,8 @@ def _open_run(
 def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
     """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time.
 
-    Bases are hidden, the same for every vocabulary, and each token that covers one is a label.
+    About ``mask_frac`` of the tokens are hidden, as in training. Evaluation (:mod:`umbel.evaluate`) hides bases
+    instead, the same ones for every vocabulary.
     """
     window_ids = corpus.window_ids("valid")
     if len(window_ids) > run.train.eval_windows:
@@ -110,10 +112,20 @@ def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[B
     examples = []
     for window_id in window_ids:
         codes, _ = corpus.read_window(int(window_id))
-        hidden = hidden_positions(codes, run.train.seed, int(window_id), run.masking.mask_frac)
-        examples.append(hide(codes, hidden, tokens))
+        examples.append(hide(codes, _hidden_tokens(codes, run, int(window_id), tokens), tokens))
     size = run.train.micro_batch_windows
     return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
+
+
+def _hidden_tokens(codes: np.ndarray, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
+    """Choose bases, ``(L,)`` bool, whose tokens are ``mask_frac`` of all."""
+    frac, seed = run.masking.mask_frac, run.train.seed
+    if isinstance(tokens, KmerTokens) and tokens.overlapping:
+        # k tokens cover a base.
+        return hidden_positions(codes, seed, window_id, 1 - (1 - frac) ** (1 / tokens.k))
+    begins = np.zeros(len(codes), bool)
+    begins[tokens.encode(codes).starts[1:-1]] = True
+    return begins & hidden_positions(codes, seed, window_id, frac)
 
 
 class _Log:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,11 @@ import pytest
 from evaluation_fakes import CompositionPredictor, FakeCorpus, draw_bases, planted_regions
 from toys import toy_run, write_toy_project
 
+from umbel.config import CorpusConfig
+from umbel.data.bpe import FIXED, BpeTokens
 from umbel.data.corpus import build_corpus
+from umbel.data.store import Corpus
+from umbel.data.tokenizers import describe, hf_tokenizer
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate import runner
 from umbel.evaluate.facts import find_run, run_facts
@@ -16,6 +21,8 @@ from umbel.evaluate.runner import EvaluationSettings, evaluate_checkpoint, evalu
 from umbel.evaluate.stages import code_version, refuse_non_finite
 from umbel.evaluate.training_curve import MAX_POINTS, read_curve
 from umbel.evaluate.wording import limits
+from umbel.model.checkpoint import save_checkpoint
+from umbel.model.hf import new_model
 from umbel.train.pretrain import pretrain
 
 SETTINGS = EvaluationSettings(n_draws=100, probe_n_per_class=60, max_k=2)
@@ -209,3 +216,49 @@ def test_a_real_run_on_a_real_corpus(tmp_path: Path) -> None:
     assert len(result["experts"]["layers"][0]["share"]["all"]) == 3
     assert "missing" in result["probe"] or "model" in result["probe"]["rows"]
     assert not any("another corpus" in line for line in limits(result))
+
+
+def test_a_model_of_words_is_asked_about_the_same_bases(
+    toy_corpus: Any, toy_training: Any, toy_packed_training: Any, tmp_path: Path
+) -> None:
+    settings = EvaluationSettings(n_windows=6, n_draws=100, max_k=1)
+    single, words = (
+        evaluate_checkpoint(run, toy_corpus.path, tmp_path / run.name, settings=settings, device="cpu")
+        for run in (toy_training, toy_packed_training)
+    )
+    assert single["masked_loss"]["n_bases"] == words["masked_loss"]["n_bases"]
+    for row in ("composition", "markov"):
+        assert single["masked_loss"]["rows"][row] == words["masked_loss"]["rows"][row]
+    # An untrained model knows nothing, whatever the words.
+    assert words["masked_loss"]["rows"]["random"]["all"]["loss"]["value"] == pytest.approx(math.log(4), abs=0.02)
+    assert single["experts"]["n_bases"] == words["experts"]["n_bases"]
+    assert (single["curve"]["per"], words["curve"]["per"]) == ("base", "token")
+    page = (tmp_path / "toy3" / "report.html").read_text()
+    assert "Per token: a token is more than one base here" in page and "nats per token" in page
+    assert "Per token" not in (tmp_path / "toy" / "report.html").read_text()
+
+
+def test_learnt_words_are_refused_before_anything_is_written(toy_corpus: Any, tmp_path: Path) -> None:
+    tokens = BpeTokens([*FIXED, "AC", "ACG"], [("A", "C"), ("AC", "G")])
+    model = new_model(replace(toy_run().model, vocab_size=tokens.size), 256, 0, describe(tokens))
+    save_checkpoint(tmp_path / "ckpt", model, hf_tokenizer(tokens, 256))
+    with pytest.raises(ConfigError, match=r"learnt words \(BPE\).*no masked loss per base"):
+        evaluate_checkpoint(tmp_path / "ckpt", toy_corpus.path, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_windows_shorter_than_a_token_are_refused_before_anything_is_written(
+    toy_manifest: Any, toy_packed_training: Any, tmp_path: Path
+) -> None:
+    settings = CorpusConfig(window_bp=256, overlap_bp=0, min_window_bp=1)
+    short = build_corpus(toy_manifest, tmp_path / "short", settings)
+    lengths = [len(short.read_window(i)[0]) for i in range(short.n_windows)]
+    opened = Corpus.open(short.path)
+    opened.require_length(min(lengths))
+    with pytest.raises(CorpusError, match=rf"window \S+:\d+-\d+ has {min(lengths)} bases.*corpus.min_window_bp=300 or"):
+        opened.require_length(300)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch, pytest.raises(CorpusError, match="and the tokens have 3"):
+        patch.setattr(Corpus, "window_sizes", lambda self, ids: (np.full(len(ids), 2), np.full(len(ids), 2)))
+        evaluate_checkpoint(toy_packed_training, short.path, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()

@@ -24,7 +24,9 @@ def impulse_response(part, length):
     poles = -np.exp(part.log_decay.detach().double().numpy()) + 1j * part.frequency.detach().double().numpy()
     pairs = part.residues.detach().double().numpy()
     residues = pairs[..., 0] + 1j * pairs[..., 1]
-    return np.array([[(r * np.exp(p * t)).sum().real for t in range(length)] for r, p in zip(residues, poles)])
+    return np.array(
+        [[(r * np.exp(p * t)).sum().real for t in range(length)] for r, p in zip(residues, poles, strict=True)]
+    )
 
 
 def by_definition(mixer, x):

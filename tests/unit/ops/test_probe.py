@@ -7,7 +7,8 @@ def test_every_operator_is_told_with_its_reason(monkeypatch):
     facts = describe()
     assert facts["packages"]["torch"] != "not installed"
     told = facts["backends"]
-    assert {name.split(",")[0] for name in told} == {"selective_scan", "causal_conv", "grouped_mlp", "add_rms_norm"}
+    operators = {"selective_scan", "causal_conv", "long_conv", "grouped_mlp", "add_rms_norm"}
+    assert {name.split(",")[0] for name in told} == operators
     assert told["selective_scan, float32 on cpu"] == (
         "cpu: numba kernels on torch's threads; not triton, which takes tensors on a CUDA device"
     )

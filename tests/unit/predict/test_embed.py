@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from umbel.errors import AnnotationError, ConfigError, FastaError, OutputError, RunError
+from umbel.errors import AnnotationError, ConfigError, FastaError, InputError, OutputError, RunError
 from umbel.genome.fasta import read_fasta
 from umbel.genome.sequence import revcomp
 from umbel.predict import embed as embed_module
@@ -142,3 +142,38 @@ def test_bad_inputs_are_refused_before_anything_is_written(fasta, toy_training, 
         EmbedSettings(per="chromosome")
     assert not out.exists()
     assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_a_rest_shorter_than_a_token_joins_the_window_before_it(toy_packed_training, tmp_path):
+    source = tmp_path / "in.fa"
+    rng = np.random.default_rng(0)
+    source.write_text("".join(f">s{n}\n{''.join(rng.choice(list('ACGT'), n))}\n" for n in (20, 21, 22, 23, 3)))
+    settings = EmbedSettings(window_bp=10, strand="forward")
+    embed_file(toy_packed_training, source, tmp_path / "out.parquet", settings=settings)
+    table = pq.read_table(tmp_path / "out.parquet")
+    places = list(zip(*(table[c].to_pylist() for c in ("contig", "start", "end")), strict=True))
+    assert places == [
+        ("s20", 0, 10), ("s20", 10, 20),
+        ("s21", 0, 10), ("s21", 10, 21),
+        ("s22", 0, 10), ("s22", 10, 22),
+        ("s23", 0, 10), ("s23", 10, 20), ("s23", 20, 23),
+        ("s3", 0, 3),
+    ]  # fmt: skip
+    predictor = Predictor.load(toy_packed_training, device="cpu")
+    codes = {record.name: record.codes for record in read_fasta(source)}
+    for (contig, start, end), vector in zip(places, vectors(table), strict=True):
+        np.testing.assert_allclose(vector, predictor.embed([codes[contig][start:end]], "forward")[0], atol=1e-5)
+
+
+def test_what_is_shorter_than_a_token_is_named_and_nothing_written(toy_packed_training, tmp_path):
+    source, bed, out = tmp_path / "in.fa", tmp_path / "r.bed", tmp_path / "out.parquet"
+    source.write_text(">long\nACGTACGT\n>short one\nAC\n")
+    with pytest.raises(InputError, match=r"in\.fa: short has 2 bases, and this model's tokens have 3\. Leave it out"):
+        embed_file(toy_packed_training, source, out)
+    bed.write_text("long\t0\t5\nlong\t2\t4\tmotif\n")
+    with pytest.raises(InputError, match=r"r\.bed: motif has 2 bases, and this model's tokens have 3"):
+        embed_file(toy_packed_training, bed, out, fasta=source)
+    bed.write_text("long\t0\t5\n")
+    with pytest.raises(ConfigError, match="--window-bp 2 is below the 3 bases of this model's tokens"):
+        embed_file(toy_packed_training, bed, out, fasta=source, settings=EmbedSettings(window_bp=2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.fa", "r.bed"]

@@ -1,9 +1,17 @@
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from toys import toy_run
 
-from umbel.errors import BackendError
+from umbel.data.bpe import FIXED, BpeTokens
+from umbel.data.tokenizers import describe
+from umbel.errors import BackendError, CheckpointError, ConfigError
 from umbel.genome.sequence import revcomp
+from umbel.model.hf import new_model
 from umbel.predict.predictor import Predictor, load
 
 
@@ -91,6 +99,72 @@ def test_random_weights_are_another_network_of_the_same_shape(predictor):
     codes = sequences()
     assert np.abs(random.embed(codes) - predictor.embed(codes)).max() > 1e-3
     np.testing.assert_array_equal(random.embed(codes), predictor.with_random_weights(3).embed(codes))
+
+
+@pytest.fixture(scope="module")
+def words(toy_packed_training):
+    return load(toy_packed_training, device="cpu")
+
+
+def test_a_checkpoint_remembers_its_tokens(words, predictor):
+    assert (words.tokens.k, words.tokens.size, words.min_bases) == (3, 92, 3)
+    assert (predictor.tokens.k, predictor.min_bases) == (1, 1)
+    random = words.with_random_weights(0)
+    assert random.tokens is words.tokens
+    assert random._model.config.tokens == words._model.config.tokens == {"kind": "kmer", "k": 3, "overlapping": False}
+
+
+def test_embedding_and_routes_of_words_by_hand(words):
+    codes = np.array([0, 1, 4, 3, 3, 2, 0], np.uint8)  # AC N TTG A
+    names = ["[CLS]", "AC", "N", "TTG", "A", "[SEP]"]
+    ids = torch.tensor([[words.tokens.words.index(name) for name in names]])
+    with torch.no_grad():
+        output = words._model.backbone(ids)
+    wanted = output.hidden[0].numpy()[[1, 3, 4]].mean(0)
+    np.testing.assert_allclose(words.embed([codes], "forward")[0], wanted, atol=1e-6)
+    of_token = output.routings[0].experts[0].numpy()
+    route = words.routes([codes])[0]
+    assert route.shape == (1, 7, of_token.shape[-1])
+    assert (route[0] == of_token[[1, 1, 2, 3, 3, 3, 4]]).all()
+
+
+def test_sequences_shorter_than_a_token_are_told_by_number(words):
+    codes = [np.zeros(3, np.uint8)] * 3 + [np.zeros(2, np.uint8)]
+    text = "sequence 3 has 2 bases, and this model's tokens have 3"
+    with pytest.raises(ValueError, match=text):
+        words.embed(codes)
+    with pytest.raises(ValueError, match=text):
+        words.routes(codes)
+    with pytest.raises(ValueError, match=text):
+        words.masked_log_probs(codes, [sequence == 0 for sequence in codes])
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    tokens = BpeTokens([*FIXED, "AC", "ACG"], [("A", "C"), ("AC", "G")])
+    model = new_model(replace(toy_run().model, vocab_size=tokens.size), 256, 0, describe(tokens))
+    return Predictor(model, "toy", torch.device("cpu"), tokens)
+
+
+def test_learnt_words_embed_and_route_and_have_no_probability_of_a_base(learnt):
+    codes = np.array([0, 1, 2, 0, 1, 4, 3], np.uint8)  # ACG AC N T
+    with torch.no_grad():
+        output = learnt._model.backbone(torch.tensor([[0, 13, 12, 11, 10, 1]]))
+    wanted = output.hidden[0].numpy()[[1, 2, 4]].mean(0)
+    np.testing.assert_allclose(learnt.embed([codes], "forward")[0], wanted, atol=1e-6)
+    of_token = output.routings[0].experts[0].numpy()
+    assert (learnt.routes([codes])[0][0] == of_token[[1, 1, 1, 2, 2, 3, 4]]).all()
+    with pytest.raises(ConfigError, match=r"where a hidden word ends would give its bases away.*umbel embed and umbel"):
+        learnt.masked_log_probs([codes], [codes == 0])
+
+
+def test_a_model_with_fewer_tokens_than_it_tells_of_is_refused(toy_training, tmp_path):
+    folder = tmp_path / "ckpt"
+    shutil.copytree(toy_training / "checkpoint", folder)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"tokens": {"kind": "kmer", "k": 3, "overlapping": False}}))
+    with pytest.raises(CheckpointError, match="tells of 92 tokens, and the model has fewer"):
+        load(folder, device="cpu")
 
 
 def test_refusals(predictor, toy_training):

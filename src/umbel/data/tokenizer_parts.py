@@ -1,13 +1,20 @@
-"""What every Hugging Face tokenizer of ours shares: letters, framing and special tokens, around one model of words."""
+"""What every Hugging Face tokenizer of ours shares: letters, framing and special tokens, around one model of words.
+
+Nothing here imports transformers: our classes register themselves while transformers is imported, and need this module.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from umbel.data.vocabulary import CLS_ID, SEP_ID, SPECIAL_TOKENS
 
-NAMED_TOKENS = {
+T = TypeVar("T")
+
+_NAMED_TOKENS = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
     "bos_token": "[BOS]",
@@ -39,7 +46,8 @@ def assemble(model: models.Model, pieces: pre_tokenizers.PreTokenizer | None) ->
     model
         Pieces to ids.
     pieces
-        Text to pieces; None leaves it whole.
+        Text to pieces that do not overlap, which are joined to decode them. None leaves text whole, and puts spaces
+        between decoded tokens.
     """
     tokenizer = Tokenizer(model)
     upper = [normalizers.Replace(letter.lower(), letter) for letter in "ACGT"]
@@ -47,20 +55,26 @@ def assemble(model: models.Model, pieces: pre_tokenizers.PreTokenizer | None) ->
     tokenizer.normalizer = normalizers.Sequence([*upper, ambiguous])
     if pieces is not None:
         tokenizer.pre_tokenizer = pieces
+        tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS_ID), ("[SEP]", SEP_ID)]
     )
-    tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     return tokenizer
 
 
-def dressed(tokenizer: Tokenizer, model_max_length: int) -> PreTrainedTokenizerFast:
-    """Give a tokenizer its Hugging Face outside: named special tokens, padding on the right with its mask."""
-    return PreTrainedTokenizerFast(
+def dressed(tokenizer: Tokenizer, model_max_length: int, kind: Callable[..., T]) -> T:
+    """Give a tokenizer its Hugging Face outside: named special tokens, padding on the right with its mask.
+
+    Parameters
+    ----------
+    kind
+        The class, PreTrainedTokenizerFast or made from it.
+    """
+    return kind(
         tokenizer_object=tokenizer,
         model_max_length=model_max_length,
         model_input_names=["input_ids", "attention_mask"],
         padding_side="right",
-        **NAMED_TOKENS,
+        **_NAMED_TOKENS,
     )
