@@ -24,7 +24,7 @@ def test_public_names_are_documented(name):
 
 
 @pytest.mark.parametrize(
-    "module", ["errors", "config", "files", "genome.fasta", "data.corpus", "model.moe", "predict.embed"]
+    "module", ["errors", "config", "files", "genome.fasta", "data.corpus", "model.moe", "predict.embed", "predict.scan"]
 )
 def test_public_functions_of_modules_have_docstrings(module):
     home = importlib.import_module(f"umbel.{module}")

@@ -84,6 +84,31 @@ def test_the_whole_path(monkeypatch, capsys, recipe, tmp_path):
     assert (out / "report.html").stat().st_size > 10_000
 
 
+def test_scan(monkeypatch, capsys, toy_training, tmp_path):
+    from umbel.config import ModelConfig
+    from umbel.data.kmers import KmerTokens
+    from umbel.data.tokenizers import hf_tokenizer
+    from umbel.model.checkpoint import save_checkpoint
+    from umbel.model.hf import new_model
+
+    config = ModelConfig(pattern="Hd Ad", n_layers=2, d_model=8, d_state=2, n_heads=2, ffn_hidden=8)
+    save_checkpoint(tmp_path / "model", new_model(config, 256, 0), hf_tokenizer(KmerTokens(1), 256))
+    fasta, out = tmp_path / "in.fa", tmp_path / "o.parquet"
+    fasta.write_text(">a\n" + "ACGTT" * 60 + "\n>b\n" + "N" * 40 + "\n")
+    words = ("scan", tmp_path / "model", fasta, "-o", out, "--bin-bp", 50, "--chunk-tokens", 60, "-q")
+    code, text, err = umbel(monkeypatch, capsys, *words, "--overlap-tokens", 20, "--check-tokens", 200)
+    assert (code, err) == (0, "")
+    assert f"{out}: 7 rows\n  attention saw 20 tokens on either side: against one pass over 200 tokens" in text
+    assert "1 of them have no token of A, C, G or T, and so no embedding" in text
+    code, text, _ = umbel(monkeypatch, capsys, *words, "--json")
+    told = json.loads(text)
+    assert (code, told["rows"], told["without_tokens"]) == (0, 7, 1)
+    assert (told["streaming"]["overlap_tokens"], told["streaming"]["cost"]["n_tokens"]) == (1024, 302)
+    code, _, err = umbel(monkeypatch, capsys, "scan", toy_training, fasta, "-o", tmp_path / "x", "-q")
+    assert (code, "Mamba layers, which also read against time" in err) == (1, True)
+    assert not list(tmp_path.glob("x*"))
+
+
 def test_import_and_export(monkeypatch, capsys, tmp_path):
     code, text, _ = umbel(monkeypatch, capsys, "import", GOLDEN, "-o", tmp_path / "ours", "--json")
     assert code == 0

@@ -12,7 +12,11 @@ import pytest
 from safetensors.torch import load_file
 from toys import toy_packed_run, toy_run
 
-from umbel.config import to_dict
+from umbel.config import ModelConfig, to_dict
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer
+from umbel.model.checkpoint import save_checkpoint
+from umbel.model.hf import new_model
 from umbel.train.pretrain import pretrain
 from umbel.train.state import read_metrics
 
@@ -117,3 +121,27 @@ def test_the_weights_did_move(toy_training):
     after = load_file(toy_training / "checkpoint" / "model.safetensors")
     moved = [key for key in after if not (before[key] == after[key]).all()]
     assert len(moved) == len(after)
+
+
+def test_kill_9_at_any_window_of_a_scan_changes_nothing(tmp_path):
+    """Killed twice while parts appear, restarted each time with the same command."""
+    config = ModelConfig(pattern="Hd Ae", n_layers=4, d_model=16, d_state=4, n_heads=2, ffn_hidden=24, n_experts=3)
+    save_checkpoint(tmp_path / "model", new_model(config, 256, 0), hf_tokenizer(KmerTokens(1), 256))
+    rng = random.Random(0)
+    fasta = tmp_path / "in.fa"
+    fasta.write_text("".join(f">{name}\n{''.join(rng.choices('ACGTN', k=9_000))}\n" for name in "abc"))
+    command = [sys.executable, "-m", "umbel", "scan", str(tmp_path / "model"), str(fasta), "--threads", "1", "-q"]
+    command += ["--chunk-tokens", "64", "--overlap-tokens", "16", "--bin-bp", "100", "-o"]
+    subprocess.run([*command, str(tmp_path / "whole.parquet")], check=True)
+    out, kills = tmp_path / "out.parquet", 0
+    for target in (rng.randint(1, 5), rng.randint(8, 16)):
+        process = subprocess.Popen([*command, str(out)])
+        while process.poll() is None and len(list(tmp_path.glob("out.parquet.parts/part-*"))) < target:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 1
+    subprocess.run([*command, str(out)], check=True)
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()

@@ -49,6 +49,22 @@ def test_hyena_layers_give_what_one_pass_gives(taps, chunk, overlap):
         assert torch.equal(torch.cat([part.routings[i].experts for part in parts], 1), routing.experts)
 
 
+def test_a_memory_holds_no_more_than_states():
+    """A state that is a view would keep, and put on disk, all that it was cut from."""
+    part = next(stream(make(hyena_taps=3), tokens(90), chunk=80, overlap=0))
+    for state in part.memory.states.values():
+        for tensor in (state.recent, state.filter):
+            assert tensor.untyped_storage().nbytes() == 4 * tensor.numel()
+
+
+def test_slow_poles_lose_nothing_over_many_short_windows():
+    backbone, ids = make(n_layers=1, pattern="Hd"), tokens(3_000)
+    with torch.no_grad():
+        backbone.layers[0].mixer.along.log_decay.fill_(-10)
+    for chunk in (1, 31, 64):
+        assert streaming_cost(backbone, ids, chunk=chunk, overlap=0).max_difference < 1e-4
+
+
 def test_a_stream_is_taken_up_again():
     backbone, ids = make(hyena_taps=3, pattern="Hd Ae"), tokens(90)
     parts = list(stream(backbone, ids, chunk=20, overlap=8))
@@ -94,5 +110,8 @@ def test_models_that_wait_for_the_end_are_refused():
         next(stream(make(hyena_bidirectional=True), tokens(5), chunk=2, overlap=0))
     with pytest.raises(ConfigError, match="chunk is 0"):
         next(stream(make(), tokens(5), chunk=0, overlap=0))
+    with pytest.raises(ConfigError, match=r"a window of 20 tokens and 10 on either side has 40, .* at most 39"):
+        next(stream(make(pattern="Hd Ae", max_tokens=39), tokens(5), chunk=20, overlap=10))
+    assert len(list(stream(make(max_tokens=39), tokens(50), chunk=50, overlap=0))) == 1
     assert needs_overlap(make(pattern="Hd Ae"))
     assert not needs_overlap(make())
