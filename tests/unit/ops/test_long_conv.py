@@ -334,15 +334,16 @@ def test_the_index_of_time_is_made_once_and_serves_gradients_after_inference():
     assert not index.is_inference()
 
 
-@pytest.mark.parametrize("backend", ["fft", "recurrent"])
-def test_rounding_does_not_add_up_over_many_short_pieces(backend):
+@pytest.mark.parametrize("backend", ["cpu", "fft", "recurrent"])
+@pytest.mark.parametrize("length", [2, 31, 33])
+def test_rounding_does_not_add_up_over_many_short_pieces(backend, length):
     torch.manual_seed(0)
     z, residues, skip = torch.randn(1, 8_000, 6), torch.randn(2, 3, 2) / 100, torch.ones(2)
     poles = torch.tensor([[-1 / 5_000, 3e-3], [-1 / 20_000, 1e-3], [-1 / 900, 0.0]]).expand(2, 3, 2)
     whole, _ = long_conv(*(x.double() for x in (z, residues, poles, skip)), backend="recurrent")
     state, parts = None, []
     with torch.no_grad():
-        for piece in z.split(2, 1):
+        for piece in z.split(length, 1):
             y, state = long_conv(piece, residues, poles, skip, initial_state=state, backend=backend)
             parts.append(y)
     assert float((torch.cat(parts, 1) - whole).norm() / whole.norm()) < 3e-6

@@ -82,9 +82,14 @@ def _advance(inputs, sums, table, state, lost, count):  # type: ignore[no-untype
             s_im = a_re * s_im + a_im * s_re
             s_re = a_re * s_re + turned
             store(sums, k * LANES, load(sums, k * LANES) + r_re * s_re - r_im * s_im)
-        if first + STRIDE <= count:
-            s_re = s_re + (l_re * first_re - l_im * first_im)
-            s_im = s_im + (l_re * first_im + l_im * first_re)
+        if first + STRIDE > count:
+            # A sequence taken in pieces has such a rest in each: count - first bases, and so much was lost.
+            many = splat(np.float32(count - first))
+            l_re, l_im = load(table, 2 * LANES) * many, load(table, 3 * LANES) * many
+            for _ in range(first + 1, count):
+                l_re, l_im = l_re * a_re - l_im * a_im, l_re * a_im + l_im * a_re
+        s_re = s_re + (l_re * first_re - l_im * first_im)
+        s_im = s_im + (l_re * first_im + l_im * first_re)
     store(state, 0, s_re)
     store(state, LANES, s_im)
 
