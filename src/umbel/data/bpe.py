@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from umbel.data.backend import assemble, pieces_of
 from umbel.data.kmers import Encoding, framed
+from umbel.data.tokenizer_parts import assemble, pieces_of
 from umbel.data.vocabulary import BASE_ID, CLS_ID, PAD_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID, WORD_ID
 from umbel.errors import InputError
 from umbel.files import sha256_json

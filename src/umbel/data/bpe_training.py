@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, models, trainers
 from transformers import PreTrainedTokenizerFast
 
 import umbel
-from umbel.data.backend import dressed, pieces_of
 from umbel.data.bpe import FIXED, STRETCH_BP, BpeTokens
 from umbel.data.kmers import KmerTokens
 from umbel.data.store import Corpus
+from umbel.data.tokenizer_parts import dressed, pieces_of
 from umbel.data.vocabulary import SPECIAL_TOKENS
 from umbel.errors import ConfigError, CorpusError, InputError, RunError
 from umbel.files import whole_folder, write_json

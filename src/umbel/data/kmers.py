@@ -56,6 +56,15 @@ def framed(ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, n_bases: int) 
     )
 
 
+def _single_bases(codes: np.ndarray) -> Encoding:
+    """Encode one base a token; with few large arrays, because long windows go through here at every step."""
+    n_bases = len(codes)
+    ids, starts, ends = np.empty(n_bases + 2, np.int64), np.arange(-1, n_bases + 1), np.arange(n_bases + 2)
+    ids[0], ids[-1], starts[0], ends[-1] = CLS_ID, SEP_ID, 0, n_bases
+    np.add(codes, BASE_ID, out=ids[1:-1], casting="unsafe", dtype=np.int64)
+    return Encoding(ids, starts, ends)
+
+
 class KmerTokens:
     """K-mers, side by side or one at every base.
 
@@ -123,6 +132,8 @@ class KmerTokens:
         n_bases = len(codes)
         if n_bases < self.k:
             raise ValueError(f"a sequence of {n_bases} bases is shorter than one {self.k}-mer; give at least {self.k}")
+        if self.k == 1:
+            return _single_bases(codes)
         place, is_n = np.arange(n_bases), codes == N_CODE
         run_start = np.maximum.accumulate(np.where(is_n, place + 1, 0))
         run_end = np.minimum.accumulate(np.where(is_n, place, n_bases)[::-1])[::-1]

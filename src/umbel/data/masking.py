@@ -87,11 +87,14 @@ def covering(encoding: Encoding, bases: np.ndarray) -> np.ndarray:
 
 def _loss_weights(encoding: Encoding, soft_mask: np.ndarray, softmask_weight: float) -> np.ndarray:
     """Average the weights of each token's bases, ``(T,)`` float32; 1 at ``[CLS]`` and ``[SEP]``."""
+    if len(encoding.ids) == len(soft_mask) + 2:  # one base a token
+        weights = np.ones(len(encoding.ids), np.float32)
+        weights[1:-1][soft_mask] = softmask_weight
+        return weights
     before = np.concatenate(([0], np.cumsum(soft_mask)))
     n_soft = before[encoding.ends] - before[encoding.starts]
     n_bases = np.maximum(encoding.ends - encoding.starts, 1)
-    # In this form a token of one base weighs exactly 1 or exactly softmask_weight.
-    return ((n_soft * softmask_weight + (n_bases - n_soft)) / n_bases).astype(np.float32)
+    return (1 + n_soft * (softmask_weight - 1) / n_bases).astype(np.float32)
 
 
 def corrupt(

@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import NormalizedString, PreTokenizedString, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
-from umbel.data.backend import assemble, dressed
 from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizer_parts import assemble, dressed
 
 _NO_UNKNOWN = "overlapping k-mers: import umbel, then AutoTokenizer.from_pretrained"
 _RUN = re.compile(r"[ACGT]+|[\s\S]")

@@ -49,8 +49,10 @@ def count_tokens(corpus: Corpus, ids: np.ndarray, tokens: Tokens, reporter: Repo
     if is_kmer:
         unknown = n_bases < lengths
         # Without N only the length matters, and most windows have the same: any bases tell the number.
-        different, which = np.unique(lengths, return_inverse=True)
-        counts[:] = np.array([len(tokens.encode(np.zeros(length, np.uint8)).ids) for length in different])[which]
+        of_length = np.zeros(int(lengths.max(initial=0)) + 1, np.int64)
+        for length in np.flatnonzero(np.bincount(lengths)):
+            of_length[length] = len(tokens.encode(np.zeros(length, np.uint8)).ids)
+        counts[:] = of_length[lengths]
     left = np.flatnonzero(unknown)
     task = reporter_or_silent(reporter).start("counting tokens", len(left), "windows")
     for i in left:

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from umbel.config import TokensConfig
-from umbel.data.backend import assemble, dressed, pieces_of
 from umbel.data.bpe import TOKENIZER_FILE, BpeTokens
 from umbel.data.kmers import KmerTokens
 from umbel.data.overlapping import overlapping_tokenizer
-from umbel.data.vocabulary import BASE_ID, CLS_ID, SEP_ID
+from umbel.data.tokenizer_parts import assemble, dressed, pieces_of
 from umbel.errors import CheckpointError, ConfigError, InputError
 
 Tokens = KmerTokens | BpeTokens
@@ -106,30 +104,6 @@ def require_vocabulary(tokens: Tokens, vocab_size: int) -> None:
         raise ConfigError(
             f"model.vocab_size is {vocab_size}, and the tokens are {tokens.size}: --set model.vocab_size={tokens.size}"
         )
-
-
-def codes_to_ids(codes: np.ndarray) -> np.ndarray:
-    """Frame base codes as a model input: ``[CLS]``, the bases, ``[SEP]``.
-
-    Parameters
-    ----------
-    codes
-        ``(L,)`` integers 0..4 for A, C, G, T, N.
-
-    Returns
-    -------
-    ``(L + 2,)`` int64 token ids.
-
-    Examples
-    --------
-    >>> codes_to_ids(np.array([0, 3, 4])).tolist()
-    [0, 7, 10, 11, 1]
-    """
-    ids = np.empty(len(codes) + 2, np.int64)
-    ids[0], ids[-1] = CLS_ID, SEP_ID
-    ids[1:-1] = codes
-    ids[1:-1] += BASE_ID
-    return ids
 
 
 def hf_tokenizer(tokens: Tokens, window_bp: int) -> PreTrainedTokenizerFast:

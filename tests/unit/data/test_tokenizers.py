@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from umbel.data.kmers import KmerTokens
 from umbel.data.overlapping import UmbelOverlappingTokenizer
-from umbel.data.tokenizers import codes_to_ids, describe, hf_tokenizer, load_tokens, require_vocabulary
+from umbel.data.tokenizers import describe, hf_tokenizer, load_tokens, require_vocabulary
 from umbel.errors import CheckpointError, ConfigError
 from umbel.genome.sequence import encode
 from umbel.model.checkpoint import export_released, load_checkpoint, save_checkpoint
@@ -38,7 +38,7 @@ def test_lower_case_is_a_base_and_iupac_is_n():
 @given(st.text(alphabet="ACGTNacgtnRYKM", min_size=1, max_size=80))
 def test_text_and_codes_give_the_same_ids(text):
     codes, _, _ = encode(text.encode())
-    assert TOKENIZER(text).input_ids == codes_to_ids(codes).tolist()
+    assert TOKENIZER(text).input_ids == KmerTokens(1).encode(codes).ids.tolist()
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -69,7 +69,7 @@ def test_padding_comes_with_its_mask(side, tmp_path):
 
 
 def test_codes_are_framed():
-    assert codes_to_ids(np.array([0, 1, 2, 3, 4], np.uint8)).tolist() == [0, 7, 8, 9, 10, 11, 1]
+    assert KmerTokens(1).encode(np.array([0, 1, 2, 3, 4], np.uint8)).ids.tolist() == [0, 7, 8, 9, 10, 11, 1]
 
 
 @pytest.mark.parametrize("k", range(1, 7))

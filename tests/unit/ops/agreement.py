@@ -3,7 +3,7 @@
 import torch
 
 # Parameters and states stay in float32 when activations are halved.
-IN_FLOAT32 = ("A", "D", "dt_bias", "initial_state")
+IN_FLOAT32 = ("A", "D", "dt_bias", "initial_state", "residues", "poles", "skip")
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 2e-2}
 
 

@@ -9,6 +9,8 @@ from toys import toy_run
 from umbel.model.backbone import Block, spans_of
 from umbel.ops.causal_conv import op as conv
 from umbel.ops.grouped_mlp import op as experts
+from umbel.ops.long_conv import long_conv
+from umbel.ops.long_conv import op as long
 from umbel.ops.rms_norm import op as norm
 from umbel.ops.selective_scan import op as scan
 
@@ -27,11 +29,19 @@ def scan_arguments(gate, spans):
     return (u, dt, A, B, C, leaf(2, 5), leaf(2, 5), z, initial, spans, False, True, "cpu")
 
 
+def long_arguments(initial, spans, keep=True):
+    residues, poles = leaf(5, 3, 2), (-torch.rand(5, 3, 2)).requires_grad_()
+    state = leaf(2, 5, 3, 2) if initial else None
+    return (leaf(2, 9, 15), residues, poles, leaf(5), state, spans, False, keep, "cpu")
+
+
 SPANS = torch.tensor([[0, 9], [2, 7]])
 CASES = {
     "scan": (scan._forward, lambda: scan_arguments(True, SPANS)),
     "scan without gate": (scan._forward, lambda: scan_arguments(False, None)),
     "conv": (conv._forward, lambda: (leaf(2, 9, 5), leaf(2, 5, 4), leaf(2, 5), SPANS, False, "cpu")),
+    "long conv": (long._forward, lambda: long_arguments(True, SPANS)),
+    "long conv from nothing": (long._forward, lambda: long_arguments(False, None)),
     "norm": (norm._forward, lambda: (leaf(4, 6), leaf(4, 6), leaf(6), 1e-5, torch.float32, "cpu")),
     "norm alone": (norm._forward, lambda: (leaf(4, 6), None, leaf(6), 1e-5, torch.float32, "cpu")),
     "experts": (
@@ -99,3 +109,18 @@ def test_activation_checkpointing_changes_nothing(kind):
 
     for got, wanted in zip(gradients(again, module, *inputs), gradients(module, module, *inputs), strict=True):
         assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("backend", ["auto", "fft", "recurrent"])
+def test_the_long_convolution_compiles_whole_forward_and_backward(backend):
+    def run(z, residues, poles, skip, state):
+        return long_conv(z, residues, poles, skip, initial_state=state, spans=SPANS, backend=backend)
+
+    leaves = list(long_arguments(True, None)[:5])
+    compiled = torch.compile(run, fullgraph=True, backend=COMPILER)
+    results = []
+    for function in (compiled, run):
+        y, last = function(*leaves)
+        results.append([y, last, *torch.autograd.grad(y.square().sum() + last.sum(), leaves)])
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)

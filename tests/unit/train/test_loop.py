@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toys import toy_run
+from toys import toy_packed_run, toy_run
 
-from umbel.data.batches import TrainingBatches
+from umbel.data.batches import TrainingBatches, collate
 from umbel.data.kmers import KmerTokens
+from umbel.data.masking import Example
 from umbel.errors import RunError
 from umbel.model.hf import new_model
 from umbel.train.loop import train_step, validate
@@ -124,3 +125,30 @@ def test_a_step_moves_the_selection_bias_by_the_load_of_all_micro_batches(toy_co
         wanted = 0.125 * torch.sign(counts.mean() - counts)
         assert router.load_bias.tolist() == wanted.tolist()
         assert wanted.any()
+
+
+def unpacked(batches):
+    """The sequences of packed batches, each a batch of its own, with no trace of the others."""
+    for batch in batches:
+        for b, segments in enumerate(batch.segment_ids):
+            real = batch.attention_mask[b] == 1
+            for segment in np.unique(segments[real]):
+                here = real & (segments == segment)
+                yield collate([Example(*(getattr(batch, f)[b, here] for f in ("input_ids", "labels", "weights")))])
+
+
+def test_packed_rows_give_the_loss_and_gradient_of_their_sequences_alone(toy_corpus):
+    run = toy_packed_run(balance_coef=0.0, z_coef=0.0)
+    batches = TrainingBatches(toy_corpus, run.masking, 8, 0, KmerTokens(3), row_tokens=100).micro_batches(1, 4)
+    assert all(batch.segment_ids.max() >= 1 for batch in batches)
+    results = []
+    for given in (batches, list(unpacked(batches))):
+        model = new_model(run.model, 256, 0)
+        measured = validate(model, given, CPU, None)
+        results.append((train_step(model, make_optimizer(model, run.optim), given, run, 0, CPU, None), measured))
+    (packed, packed_valid), (alone, alone_valid) = results
+    assert packed["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    assert packed["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)
+    assert packed["accuracy"] == alone["accuracy"]
+    assert packed_valid["loss"] == pytest.approx(alone_valid["loss"], rel=1e-5)
+    assert packed_valid["experts"][0]["load"] == pytest.approx(alone_valid["experts"][0]["load"])

@@ -1,17 +1,24 @@
 import errno
 import json
+import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from toys import toy_run
+from toys import toy_packed_run, toy_run
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from umbel.config import TokensConfig
-from umbel.errors import OutputError, RunError
+from umbel.data.bpe import FIXED, BpeTokens
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer, make_tokens
+from umbel.errors import ConfigError, OutputError, RunError
+from umbel.genome.sequence import decode
 from umbel.model import checkpoint as checkpoint_module
-from umbel.train.pretrain import pretrain
+from umbel.predict.predictor import Predictor
+from umbel.train.pretrain import pretrain, validation_batches
 from umbel.train.state import read_metrics
 
 
@@ -121,3 +128,72 @@ def test_other_threads_are_told(toy_corpus, toy_training, capsys, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     pretrain(toy_run(), toy_corpus.path, toy_training, reporter=Reporter(stream=sys.stderr))
     assert "began with threads 1 and goes on with 7" in capsys.readouterr().err
+
+
+def test_packed_rows_and_their_fill_are_told(toy_corpus, toy_packed_training, capsys):
+    import sys
+
+    from umbel.progress import Reporter
+
+    pretrain(toy_packed_run(), toy_corpus.path, toy_packed_training, reporter=Reporter(stream=sys.stderr))
+    n_tokens = 0
+    for i in toy_corpus.window_ids("train"):
+        codes, _ = toy_corpus.read_window(int(i))
+        n_tokens += 2 + sum(-(-len(run) // 3) for run in re.split("N", decode(codes))) + int((codes == 4).sum())
+    n_rows = -(-n_tokens // 100)
+    told = f"packed into {n_rows} rows of 100 tokens an epoch, {n_tokens / n_rows / 100:.2%} of them filled"
+    assert told in capsys.readouterr().err
+
+
+def learnt_words(folder, words=("AC", "ACG"), merges=(("A", "C"), ("AC", "G"))):
+    folder.mkdir()
+    hf_tokenizer(BpeTokens([*FIXED, *words], list(merges)), 256).save_pretrained(folder)
+    return str(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize("kind", ["overlapping", "bpe"])
+def test_other_words_train_and_their_tokenizer_is_saved(kind, toy_corpus, tmp_path):
+    tokens = TokensConfig(k=2, overlapping=True, row_tokens=64)
+    if kind == "bpe":
+        tokens = TokensConfig(kind="bpe", file=learnt_words(tmp_path / "words"), row_tokens=64)
+    run = toy_run(steps=2)
+    run = replace(run, tokens=tokens, model=replace(run.model, vocab_size=28))
+    result = pretrain(run, toy_corpus.path, tmp_path / "run")
+    assert result.train["step"] == 2 and result.valid["loss"] > 0
+    codes, _ = toy_corpus.read_window(0)
+    predictor = Predictor.load(tmp_path / "run", device="cpu")
+    assert type(predictor.tokens) is type(make_tokens(tokens))
+    saved = AutoTokenizer.from_pretrained(result.checkpoint)
+    assert saved(decode(codes)).input_ids == make_tokens(tokens).encode(codes).ids.tolist()
+
+
+def test_a_vocabulary_that_changed_under_its_name_is_refused(toy_corpus, tmp_path):
+    file = learnt_words(tmp_path / "words")
+    run = toy_run(steps=1)
+    run = replace(run, tokens=TokensConfig(kind="bpe", file=file), model=replace(run.model, vocab_size=14))
+    pretrain(run, toy_corpus.path, tmp_path / "run")
+    learnt_words(tmp_path / "other", ("TC", "TCG"), (("T", "C"), ("TC", "G")))
+    shutil.copy(tmp_path / "other" / "tokenizer.json", file)
+    with pytest.raises(RunError, match=r"holds another run \(vocabulary: [0-9a-f]{64} -> [0-9a-f]{64}\)"):
+        pretrain(run, toy_corpus.path, tmp_path / "run")
+
+
+def test_a_model_too_small_for_its_tokens_is_refused_before_anything_is_written(toy_corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"the tokens are 92: --set model\.vocab_size=92"):
+        pretrain(replace(toy_run(), tokens=TokensConfig(k=3)), toy_corpus.path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "tokens", [KmerTokens(3), KmerTokens(3, overlapping=True)], ids=["side by side", "overlapping"]
+)
+def test_validation_hides_the_share_of_tokens_that_training_does(tokens, toy_corpus):
+    run = toy_run(eval_windows=1000)
+    batches = validation_batches(toy_corpus, run, tokens)
+    real = np.concatenate([(b.labels >= 0)[(b.input_ids >= 7) | (b.input_ids == 3)] for b in batches])
+    assert abs(real.mean() - 0.15) < 0.02
+    for batch in batches:
+        assert (batch.input_ids[batch.labels >= 0] == 3).all()
+        assert batch.segment_ids is None
+    again = validation_batches(toy_corpus, run, tokens)
+    assert all((a.input_ids == b.input_ids).all() for a, b in zip(batches, again, strict=True))

@@ -9,16 +9,17 @@ from torch import Tensor
 
 from umbel.errors import ShapeError
 from umbel.ops import backends
-from umbel.ops.long_conv import fft, modes, recurrent, reference
+from umbel.ops.long_conv import fft, modes, op, recurrent, reference
 
 Backend = Literal["auto", "cpu", "fft", "recurrent", "reference"]
 
 
 def offered(z: Tensor, *others: Tensor | None) -> dict[str, str | None]:
     """Give each backend, fastest first, with the reason why it cannot run on these inputs, or None."""
+    kernels = backends.why_not_cpu_kernel(z, *others)
     if z.device.type == "cuda":
-        return {"fft": None, "recurrent": None, "reference": None}
-    return {"recurrent": None, "fft": None, "reference": None}
+        return {"cpu": kernels, "fft": None, "recurrent": None, "reference": None}
+    return {"cpu": kernels, "recurrent": None, "fft": None, "reference": None}
 
 
 def long_conv(
@@ -96,6 +97,8 @@ def long_conv(
     """
     _check(z, residues, poles, skip, initial_state, spans, filter)
     chosen = backends.choose("long_conv", backend, offered(z, residues, poles, skip, initial_state))
+    if chosen == "cpu":
+        return op.convolve(z, residues, poles, skip, initial_state, spans, reverse, chosen)
     dtype, wide = z.dtype, torch.promote_types(z.dtype, torch.float32)
     z, residues, poles, skip = (x.to(wide) for x in (z, residues, poles, skip))
     initial_state = None if initial_state is None else initial_state.to(wide)

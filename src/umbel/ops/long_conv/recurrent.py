@@ -22,37 +22,38 @@ class _Tables:
 
     def __init__(self, residues: Tensor, poles: Tensor, skip: Tensor, size: int):
         self.size = size
-        h = modes.responses(residues, poles, size)
-        h = torch.cat((h[:, :1] + skip[:, None], h[:, 1:]), 1)
-        # Row t holds h(t), h(t - 1), ..., h(0), and then zeros.
-        self.within = F.pad(h.flip(1), (0, size - 1)).unfold(1, size, 1).flip(1)  # (D, T, T)
         table = modes.powers(poles, modes.positions(size + 1, poles.device))  # (D, 2, S, T + 1)
-        self.inward = table[..., :size].flip(-1).flatten(1, 2)  # (D, 2S, T): what a base leaves in the states
-        weights = modes.product(residues.transpose(1, 2)[..., None], table[..., 1:], 1)
-        self.outward = torch.cat((weights[:, 0], -weights[:, 1]), 1).transpose(1, 2)  # (D, T, 2S)
+        weights = modes.product(residues.transpose(1, 2)[..., None], table, 1)
+        h = weights[:, 0, :, :size].sum(1)
+        h = torch.cat((h[:, :1] + skip[:, None], h[:, 1:]), 1)
+        # Row j holds j zeros, and then h(0), h(1), ...
+        self.within = F.pad(h, (size - 1, 0)).unfold(1, size, 1).flip(1)  # (D, T, T)
+        self.inward = table[..., :size].flip(-1).flatten(1, 2).transpose(1, 2)  # (D, T, 2S): what bases leave
+        self.outward = torch.cat((weights[:, 0, :, 1:], -weights[:, 1, :, 1:]), 1)  # (D, 2S, T): what states do
         # Carried from chunk to chunk in float64: the rounding of a float32 factor would grow with the length.
-        self.decay = torch.exp(size * torch.complex(poles[..., 0].double(), poles[..., 1].double()))[..., None]
+        self.decay = torch.exp(size * torch.complex(poles[..., 0].double(), poles[..., 1].double()))[:, None]
 
 
 def _advance(u: Tensor, state: Tensor, tables: _Tables) -> tuple[Tensor, Tensor]:
-    """Take whole chunks, u (B, T, D), through from a state (D, S, B) in complex128; give sums (B, T, D) and a state."""
-    batch, n_chunks = u.shape[0], u.shape[1] // tables.size
-    u = u.reshape(batch, n_chunks, tables.size, -1).permute(3, 2, 1, 0).flatten(2).contiguous()  # (D, T, n B)
-    left = (tables.inward @ u).double().unflatten(1, (2, -1)).unflatten(-1, (n_chunks, batch))
-    chunks = torch.complex(left[:, 0], left[:, 1]).movedim(2, 0).contiguous()  # (n, D, S, B)
+    """Take whole chunks, u (B, T, D), through from a state (D, B, S) in complex128; give sums (B, T, D) and a state."""
+    batch, length, width = u.shape
+    # A plain transposition of two dimensions is the one that torch does fast on a CPU.
+    u = u.reshape(batch * length, width).t().contiguous().view(width, -1, tables.size)  # (D, B n, T)
+    left = (u @ tables.inward).double().unflatten(1, (batch, -1))
+    left = torch.complex(*left.chunk(2, -1))  # (D, B, n, S)
     before = []
-    for chunk in chunks.unbind():
+    for chunk in left.unbind(2):
         before.append(state)
         state = torch.addcmul(chunk, tables.decay, state)
-    found = torch.stack(before, 2).flatten(2)  # (D, S, n B)
-    found = torch.cat((found.real, found.imag), 1).to(u.dtype)
-    y = torch.baddbmm(tables.outward @ found, tables.within, u).unflatten(-1, (n_chunks, batch))
-    return y.permute(3, 2, 1, 0).flatten(1, 2), state
+    found = torch.stack(before, 2).flatten(1, 2)
+    found = torch.cat((found.real, found.imag), -1).to(u.dtype)  # (D, B n, 2S)
+    y = torch.baddbmm(found @ tables.outward, u, tables.within)
+    return y.view(width, batch * length).t().contiguous().view(batch, length, width), state
 
 
 def _as_complex(state: Tensor) -> Tensor:
-    """Turn states (B, D, S, 2) to (D, S, B) in complex128."""
-    return torch.complex(state[..., 0].double(), state[..., 1].double()).permute(1, 2, 0)
+    """Turn states (B, D, S, 2) to (D, B, S) in complex128."""
+    return torch.complex(state[..., 0].double(), state[..., 1].double()).transpose(0, 1)
 
 
 def convolve(
@@ -74,18 +75,21 @@ def convolve(
     whole = length // CHUNK * CHUNK
     pieces = [(first, min(SEGMENT, whole - first)) for first in range(0, whole, SEGMENT)]
     pieces += [(whole, length - whole)] if whole < length else []
+    # The gradient of a slice is as long as what it was cut from: cut once where there will be gradients.
+    cut = modes.aligned(z, spans, reverse).split([count for _, count in pieces], 1) if keep else None
     tables = None
-    for first, count in pieces:
+    for i, (first, count) in enumerate(pieces):
         size = min(CHUNK, count)
         if tables is None or tables.size != size:
             tables = _Tables(residues, poles, skip, size)
-        x2, x1, v = modes.aligned(z, spans, reverse, first, count).chunk(3, -1)
+        mine = modes.aligned(z, spans, reverse, first, count) if cut is None else cut[i]
+        x2, x1, v = mine.chunk(3, -1)
         u = x1 * v
         total, after = _advance(u, state, tables)
         if spans is not None:
             # A row that ends in this piece keeps the state it ends with.
             rest = (spans[:, 1:] - spans[:, :1] - first).clamp(0, count)
-            given = torch.view_as_real(state.permute(2, 0, 1)).to(z.dtype)
+            given = torch.view_as_real(state.transpose(0, 1)).to(z.dtype)
             after = modes.last_states(u, poles, given, torch.cat((torch.zeros_like(rest), rest), 1), False)
             after = _as_complex(after)
         state = after
@@ -94,4 +98,4 @@ def convolve(
         else:
             torch.mul(x2, total, out=y[:, first : first + count])
     y = modes.placed(torch.cat(outputs, 1) if keep else y, spans, reverse)
-    return y, torch.view_as_real(state.permute(2, 0, 1)).to(z.dtype).contiguous()
+    return y, torch.view_as_real(state.transpose(0, 1)).to(z.dtype).contiguous()

@@ -21,7 +21,8 @@ def convolve(
     """
     batch, length, _ = z.shape
     r = torch.complex(residues[..., 0], residues[..., 1])
-    rate = torch.complex(poles[..., 0], poles[..., 1])
+    # In float32 the angle of a pole far along the sequence would be known to few digits.
+    rate = torch.complex(poles[..., 0].double(), poles[..., 1].double())
     limits = [(0, length)] * batch if spans is None else spans.tolist()
     outputs, last = [], []
     for row, (start, stop) in enumerate(limits):
@@ -30,8 +31,8 @@ def convolve(
         mine = z[row, start:stop].flip(0) if reverse else z[row, start:stop]
         x2, x1, v = mine.chunk(3, -1)
         u = x1 * v
-        t = torch.arange(len(u) + 1, device=z.device, dtype=z.dtype)
-        powers = torch.exp(rate[..., None] * t)  # (D, S, T + 1)
+        t = torch.arange(len(u) + 1, device=z.device, dtype=torch.float64)
+        powers = torch.exp(rate[..., None] * t).to(r.dtype)  # (D, S, T + 1)
         h = (r[..., None] * powers).sum(1).real
         after = powers[..., len(u)] * state
         rows = []
