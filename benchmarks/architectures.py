@@ -182,10 +182,10 @@ def passes(name: str, lengths: list[int], layers: int, place: str, threads: int)
     return rows
 
 
-def memory(rows: list[dict[str, Any]], layers: int, device: torch.device) -> list[dict[str, Any]]:
+def memory(rows: list[dict[str, Any]], names: list[str], layers: int, device: torch.device) -> list[dict[str, Any]]:
     """Tell each network's peak at the common length and at the longest that ran, beside dense attention's."""
     found = []
-    for name in NETWORKS:
+    for name in names:
         ran = [row["length"] for row in rows if "us_per_token" in row["networks"][name]]
         found += peak_memory(name, sorted({min(AT, max(ran)), max(ran)}), layers, device)
     dense = {row["length"]: row["pass_gb"] for row in found if row["network"] == DENSE}
@@ -243,7 +243,7 @@ def main() -> None:
     for batch in batches:
         record("batches", clock.row(batch, min(AT, lengths[0] if chosen.quick else AT)))
     del clock, networks
-    results["memory"] = memory(results["lengths"], layers, device)
+    results["memory"] = memory(results["lengths"], list(NETWORKS)[: 2 if chosen.quick else None], layers, device)
     measure.write_rows(chosen.out, results)
 
 
