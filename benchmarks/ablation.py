@@ -287,14 +287,6 @@ def collect(jobs: Sequence[Job]) -> dict[str, Any]:
     return arms
 
 
-def write(path: Path, results: dict[str, Any]) -> None:
-    """Write JSON with one arm a line."""
-    head = json.dumps({key: value for key, value in results.items() if key != "arms"}, indent=1)
-    arms = ",\n".join(f"  {json.dumps(name)}: {json.dumps(arm)}" for name, arm in results["arms"].items())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{head[:-2]},\n "arms": {{\n{arms}\n }}\n}}\n')
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=sorted(FAMILIES))
@@ -330,7 +322,7 @@ def main() -> None:
         told = [json.loads(job.told.read_text()) for job in jobs if job.told.exists()]
         results["commits_of_runs"] = sorted({one["commit"] for one in told})
         results |= {"finished": f"{len(told)} of {len(jobs)}", "arms": collect(jobs)}
-        write(chosen.out, results)
+        measure.write_rows(chosen.out, results)
     print(f"{chosen.out}: {results['finished']} runs")
 
 
