@@ -28,6 +28,7 @@ _HOMES = {
     "load": "umbel.predict.predictor",
     "pretrain": "umbel.train.pretrain",
     "recipes": "umbel.train",
+    "scan_file": "umbel.predict.scan",
     "train_bpe": "umbel.data.bpe_training",
 }
 

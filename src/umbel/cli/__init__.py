@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain, tokenizer
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain, scan, tokenizer
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(tokenizer.app, name="tokenizer", help="Learn DNA tokens from a cor
 app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
+app.command("scan")(scan.scan)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)
 

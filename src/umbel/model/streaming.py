@@ -17,7 +17,7 @@ from torch import Tensor
 
 from umbel.errors import ConfigError
 from umbel.model.backbone import Backbone, Block
-from umbel.model.hyena import HyenaLite, HyenaState
+from umbel.model.hyena import HyenaLite, HyenaState, LongFilter
 from umbel.model.routing import Routing
 from umbel.ops.rms_norm import add_rms_norm
 
@@ -75,9 +75,41 @@ def require_streamable(backbone: Backbone) -> None:
         raise ConfigError("this model's HyenaLite layers look ahead (hyena_bidirectional): use windows")
 
 
+def require_windows(backbone: Backbone, chunk: int, overlap: int) -> None:
+    """See that a backbone can be streamed in such windows.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`require_streamable`; if ``chunk`` or ``overlap`` is too small; or if a window has more tokens than
+        the model's attention takes (``max_tokens``).
+    """
+    require_streamable(backbone)
+    if chunk < 1 or overlap < 0:
+        raise ConfigError(f"chunk is {chunk} and overlap {overlap}: give a chunk of at least 1 and no negative overlap")
+    most, width = backbone.config.max_tokens, chunk + 2 * overlap
+    if most and width > most and needs_overlap(backbone):
+        raise ConfigError(
+            f"a window of {chunk:,} tokens and {overlap:,} on either side has {width:,}, and this model's attention "
+            f"takes at most {most:,} (max_tokens): make the chunk or the overlap smaller"
+        )
+
+
 def needs_overlap(backbone: Backbone) -> bool:
     """Tell whether windows must overlap: where there is attention."""
     return any(kind[0] == "A" for kind in backbone.config.layer_kinds)
+
+
+@torch.inference_mode()
+def keep_filters(backbone: Backbone, length: int) -> None:
+    """Make every long filter once, for windows of up to ``length`` tokens.
+
+    A filter made anew for a longer window may differ in its last bit. After this call, what a window gives depends on
+    its tokens and the state before them, and not on the windows that this process has seen.
+    """
+    for module in backbone.modules():
+        if isinstance(module, LongFilter):
+            module.kept(length)
 
 
 @torch.inference_mode()
@@ -93,7 +125,7 @@ def stream(
     Parameters
     ----------
     input_ids
-        ``(L,)`` int64, without padding.
+        ``(L,)`` int64 or int32, without padding.
     chunk
         Tokens that a window gives, at least 1.
     overlap
@@ -104,11 +136,9 @@ def stream(
     Raises
     ------
     ConfigError
-        If the model cannot be streamed.
+        If the model cannot be streamed so; see :func:`require_windows`.
     """
-    require_streamable(backbone)
-    if chunk < 1 or overlap < 0:
-        raise ConfigError(f"chunk is {chunk} and overlap {overlap}: give a chunk of at least 1 and no negative overlap")
+    require_windows(backbone, chunk, overlap)
     memory, length = memory or Memory(), len(input_ids)
     while memory.done < length:
         start, end = memory.done, min(memory.done + chunk, length)
@@ -137,7 +167,8 @@ def _window(
                 y, state = block.mixer.go_on(x[:, :cut], state)
                 parts.append(y)
             if state is not None:
-                after[layer] = state
+                # A copy: the few tokens it needs are a view of all the window's streams.
+                after[layer] = HyenaState(state.recent.clone(), state.filter)
             if cut < x.shape[1]:
                 parts.append(block.mixer.go_on(x[:, cut:], state)[0])
             return torch.cat(parts, 1)

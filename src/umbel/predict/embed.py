@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import umbel
-from umbel.errors import AnnotationError, ConfigError, InputError, RunError
-from umbel.files import sha256_file, sha256_json, whole_file, write_json
+from umbel.errors import AnnotationError, ConfigError, InputError
+from umbel.files import sha256_file, whole_file
 from umbel.genome.annotation import read_bed
 from umbel.genome.fasta import read_fasta
 from umbel.genome.interval import Interval
 from umbel.genome.sequence import Codes, revcomp
+from umbel.predict.parts import metadata, open_parts, parts_folder, write_part
 from umbel.predict.predictor import Predictor, Strand
 from umbel.progress import Reporter, reporter_or_silent
 
@@ -233,8 +233,8 @@ def embed_file(
         "fasta": reference and sha256_file(reference),
         "settings": {**asdict(settings), "window_bp": window_bp, "stride_bp": stride_bp},
     }
-    folder = target.with_name(target.name + ".parts")
-    parts = _open_parts(folder, identity)
+    folder = parts_folder(target)
+    parts = open_parts(folder, identity)
     total = sum(len(list(cut.windows(len(region)))) for region in regions)
     done = len(parts) * ROWS_PER_PART
     task = reporter.start("embedding", total, "windows", done=min(done, total))
@@ -245,29 +245,11 @@ def embed_file(
             table = _table([piece.region for piece in part], n_bases, values)
         else:
             table = pa.table({"group": [piece.group for piece in part], "n_bases": n_bases, "values": list(values)})
-        path = folder / f"part-{len(parts):06d}.parquet"
-        with whole_file(path) as temporary:
-            pq.write_table(table, temporary)
-        parts.append(path)
+        parts.append(write_part(folder, len(parts), table))
         task.advance(len(part))
     task.close()
     result = _merge(parts, regions) if settings.per == "sequence" else pa.concat_tables(map(pq.read_table, parts))
     with whole_file(target) as temporary:
-        pq.write_table(result.replace_schema_metadata({"umbel": json.dumps(identity, sort_keys=True)}), temporary)
+        pq.write_table(result.replace_schema_metadata(metadata(identity)), temporary)
     shutil.rmtree(folder)
     return EmbedResult(target, result.num_rows, result["embedding"].null_count)
-
-
-def _open_parts(folder: Path, identity: Mapping[str, object]) -> list[Path]:
-    """Find the finished parts of an earlier call with the same identity, or start a folder for them."""
-    key = {"call": sha256_json(identity)}
-    described = folder / "call.json"
-    if described.is_file():
-        if json.loads(described.read_text(encoding="utf-8")) != key:
-            raise RunError(
-                f"{folder}: holds an unfinished table of other inputs or settings. Finish that call, delete the "
-                "folder, or choose another -o"
-            )
-        return sorted(folder.glob("part-*.parquet"))
-    write_json(described, key)
-    return []

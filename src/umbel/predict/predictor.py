@@ -17,7 +17,7 @@ from umbel.data.tokenizers import Tokens, describe, load_tokens
 from umbel.data.vocabulary import PAD_ID
 from umbel.errors import CheckpointError, ConfigError
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
-from umbel.model.backbone import Output, count_parameters
+from umbel.model.backbone import Backbone, Output, count_parameters
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.heads import mean_over_bases
 from umbel.model.hf import UmbelForMaskedLM, new_model
@@ -85,6 +85,16 @@ class Predictor:
         """Make the same network as it was before training: the baseline of every claim about its weights."""
         model = new_model(self.config, self.window_bp, seed, describe(self.tokens))
         return Predictor(model, f"random-{seed}", self._device, self.tokens)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network below the head, on its device and ready for inference."""
+        return self._model.backbone
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self._device
 
     def require_base_probabilities(self) -> None:
         """See that the tokens let one base be hidden at a time.

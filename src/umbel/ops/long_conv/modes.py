@@ -144,12 +144,14 @@ def last_states(u: Tensor, poles: Tensor, initial: Tensor | None, spans: Tensor 
     last = states(aligned(u, spans, not reverse), poles)
     if initial is None:
         return last
+    # A decay rounded to float32 would be wrong anew, and the same way, in each of many short pieces.
+    exact = poles.double()
     if spans is None:
-        decay = powers(poles, positions(u.shape[1] + 1, u.device)[-1:])
+        decay = powers(exact, positions(u.shape[1] + 1, u.device)[-1:])
     else:
-        decay = powers(poles, (spans[:, 1] - spans[:, 0]).clamp(min=0).double(), evenly=False)
+        decay = powers(exact, (spans[:, 1] - spans[:, 0]).clamp(min=0).double(), evenly=False)
     decay = decay.permute(3, 0, 2, 1)  # (B, D, S, 2), or one row for all
-    return last + product(decay, initial, -1)
+    return (last + product(decay, initial.double(), -1)).to(last.dtype)
 
 
 def next_residues(residues: Tensor, poles: Tensor, state: Tensor) -> Tensor:
