@@ -214,14 +214,17 @@ def ablation_components(r: dict[str, Any]) -> str:
 
 
 def convolutions(r: dict[str, Any]) -> str:
+    ratios = ["recurrent_over_cpu", "fft_over_cpu", "fft_over_recurrent"]
+    ratios = [name for name in ratios if name in r["cases"][0]]
     rows = []
     for case in r["cases"]:
-        times = {name: found["median"] for name, found in case["us_per_token"].items()}
-        best = min(times, key=lambda name: times[name])
-        told = ", ".join(f"{name} {us:.2f}" for name, us in times.items())
-        rows.append([case["pass"], f"{case['length']:,}", told, best])
+        first, *_ = times = case["us_per_token"]
+        row = [case["pass"], f"{case['length']:,}", f"{first} {times[first]['median']:.2f}"]
+        rows.append(row + [span(case[name]) for name in ratios])
     text = f"HyenaLite's operator alone, {r['width']} channels of {r['poles']} poles, batch 1."
-    return f"{text}\n\n{table(['pass', 'tokens', 'backend, us per token', 'fastest'], rows)}"
+    text += f" Note of the run: {r['note']}." if r.get("note") else ""
+    head = ["pass", "tokens", "backend, us per token", *(f"{name.replace('_', ' ')} (range)" for name in ratios)]
+    return f"{text}\n\n{table(head, rows)}"
 
 
 PARTS = {
