@@ -227,6 +227,25 @@ def convolutions(r: dict[str, Any]) -> str:
     return f"{text}\n\n{table(head, rows)}"
 
 
+def streaming(r: dict[str, Any]) -> str:
+    costs, differences = [], []
+    for name, model in r["models"].items():
+        title = f"{name} (`{model['pattern']}`)"
+        for x in model["memory"]:
+            sizes = [f"{x['bases']:,}", f"{x['overlap']:,}", f"{x['us_per_base']:,.0f}"]
+            costs.append([title, *sizes, f"{x['peak_gb']:.2f}", f"{x['before_gb']:.2f}"])
+        for x in model["differences"]:
+            differences.append([title, f"{x['bases']:,}", f"{x['overlap']:,}", f"{x['max_difference']:.2g}"])
+    text = (
+        f"Published shapes, random weights, 3-mers, windows of {r['chunk']:,} tokens. Peaks are of a process of its "
+        "own, libraries and weights included. With random weights a difference shows the arithmetic, and not what a "
+        "trained model would lose."
+    )
+    head = ["network", "bases", "overlap, tokens", "us per base", "peak GB", "of it before"]
+    other = ["network", "bases", "overlap, tokens", "largest relative difference of a token from one pass"]
+    return "\n\n".join([text, table(head, costs), table(other, differences)])
+
+
 PARTS = {
     "inference": ("model_cpu", inference),
     "training": ("model_cpu", training),
@@ -238,6 +257,7 @@ PARTS = {
 SECTIONS = {
     "architectures": ("architectures_cpu", "Six networks beside dense attention", architectures),
     "long_conv": ("long_conv_cpu", "The long convolution", convolutions),
+    "streaming": ("streaming_cpu", "Streaming", streaming),
     "ablation_moe": ("ablation_moe_cpu", "Gating and balance of experts", ablation_moe),
     "ablation_components": ("ablation_components_cpu", "Parts of the hybrid", ablation_components),
 }
