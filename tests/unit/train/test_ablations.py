@@ -78,8 +78,7 @@ def test_families_have_names():
 def test_a_cpu_hour_changes_the_length_and_not_the_network():
     base = hyenamoe_tiny()
     short = cpu_hour(base)
-    assert all(key in ("name", "optim.lr") or key.startswith("train.") for key in changed(base, short))
+    assert all(key == "name" or key.startswith("train.") for key in changed(base, short))
     assert short.train.steps % short.train.eval_every_steps == 0
-    assert short.train.bias_rate * short.train.steps == 1
     # 20 tokens for each expert, one choice a token, are the least; see the docstring.
     assert short.train.eval_windows * (short.corpus.window_bp / 3) > 30 * 20 * 64
