@@ -131,6 +131,11 @@ class HyenaLite(nn.Module):
         y, state = self.mix(self.in_proj(x_BLD), None, state)
         return self.out_proj(y), state
 
+    def keep_filter(self, length: int) -> None:
+        """Compute the filter for up to ``length`` tokens now, where the convolution will take a kept one."""
+        if backends.choose("long_conv", "auto", offered(self.in_proj.weight, self.along.residues)) == "fft":
+            self.along.kept(length)
+
     def mix(self, z: Tensor, spans: Tensor | None, state: HyenaState | None) -> tuple[Tensor, HyenaState]:
         """Filter and gate the streams ``z`` (B, L, 3D); give ``(B, L, D)`` and the state after them."""
         z, recent = self._short(z, spans, None if state is None else state.recent)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from umbel.errors import ConfigError
 from umbel.model.backbone import Backbone, Block
-from umbel.model.hyena import HyenaLite, HyenaState, LongFilter
+from umbel.model.hyena import HyenaLite, HyenaState
 from umbel.model.routing import Routing
 from umbel.ops.rms_norm import add_rms_norm
 
@@ -108,8 +108,8 @@ def keep_filters(backbone: Backbone, length: int) -> None:
     its tokens and the state before them, and not on the windows that this process has seen.
     """
     for module in backbone.modules():
-        if isinstance(module, LongFilter):
-            module.kept(length)
+        if isinstance(module, HyenaLite):
+            module.keep_filter(length)
 
 
 @torch.inference_mode()
