@@ -170,8 +170,9 @@ def train_all(
         path = job.folder / "run.json"
         if path.exists() and json.loads(path.read_text())["config"] != to_dict(job.run):
             sys.exit(f"{job.folder}: holds a run of other settings; choose another --runs, or delete it")
-    done = sum(job.steps() for job in jobs)
-    task = Reporter(every_s=30).start("all runs", sum(job.run.train.steps for job in jobs), "steps", done)
+    first = done = sum(job.steps() for job in jobs)
+    total, began = sum(job.run.train.steps for job in jobs), time.monotonic()
+    task = Reporter(every_s=30).start("all runs", total, "steps", done)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for process in crew:
@@ -180,7 +181,9 @@ def train_all(
             time.sleep(1)
             now = sum(job.steps() for job in jobs)
             ended = sum(job.is_over() for job in jobs)
-            task.advance(max(0, now - done), f"run {min(ended + 1, len(jobs))} of {len(jobs)}")
+            left = (total - now) * (time.monotonic() - began) / max(1, now - first) / 60
+            note = f"run {min(ended + 1, len(jobs))} of {len(jobs)}, {left:,.0f} min left"
+            task.advance(max(0, now - done), note)
             done = max(now, done)
     finally:
         task.close()
@@ -287,14 +290,6 @@ def collect(jobs: Sequence[Job]) -> dict[str, Any]:
     return arms
 
 
-def write(path: Path, results: dict[str, Any]) -> None:
-    """Write JSON with one arm a line."""
-    head = json.dumps({key: value for key, value in results.items() if key != "arms"}, indent=1)
-    arms = ",\n".join(f"  {json.dumps(name)}: {json.dumps(arm)}" for name, arm in results["arms"].items())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{head[:-2]},\n "arms": {{\n{arms}\n }}\n}}\n')
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=sorted(FAMILIES))
@@ -330,7 +325,7 @@ def main() -> None:
         told = [json.loads(job.told.read_text()) for job in jobs if job.told.exists()]
         results["commits_of_runs"] = sorted({one["commit"] for one in told})
         results |= {"finished": f"{len(told)} of {len(jobs)}", "arms": collect(jobs)}
-        write(chosen.out, results)
+        measure.write_rows(chosen.out, results)
     print(f"{chosen.out}: {results['finished']} runs")
 
 

@@ -52,13 +52,18 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def in_turns(
-    cases: dict[str, Callable[[], object]], rounds: int, device: torch.device, budget_s: float = 60.0
+    cases: dict[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    budget_s: float = 60.0,
+    *,
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
     """Run every case once to warm up, then all of them in each round; stop early when the time is up.
 
     Gives the seconds of each case, one number a round.
     """
-    for run in cases.values():
+    for run in cases.values() if warm_up else ():
         run()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -83,6 +88,29 @@ def ratio(over: list[float], under: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
 
 
+def resident_gb() -> float:
+    """Read the largest resident size of this process so far."""
+    # Not getrusage: its maximum is inherited from the process that started this one.
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e9
+
+
 def write(path: Path, results: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def write_rows(path: Path, results: dict[str, Any]) -> None:
+    """Write JSON that stays small and can still be compared line by line: each row of each part is one line."""
+    parts = []
+    for name, part in results.items():
+        rows = json.dumps(part)
+        if isinstance(part, dict) and any(isinstance(row, dict) for row in part.values()):
+            rows = ",\n  ".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in part.items())
+            rows = f"{{\n  {rows}\n }}"
+        elif isinstance(part, list) and any(isinstance(row, dict) for row in part):
+            rows = ",\n  ".join(map(json.dumps, part))
+            rows = f"[\n  {rows}\n ]"
+        parts.append(f" {json.dumps(name)}: {rows}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")

@@ -254,17 +254,11 @@ def peak_memory(length: int) -> dict[str, Any]:
 def one_pass(length: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     backbone, ids = Backbone(CONFIG).eval(), torch.randint(7, 11, (1, length))
-
-    def resident() -> float:
-        # Not getrusage: its maximum is inherited from the process that started this one.
-        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e9
-
     with torch.inference_mode():
         backbone(ids[:, :64])
-        before = resident()
+        before = measure.resident_gb()
         took = measure.seconds(lambda: backbone(ids), CPU)
-    found = {"length": length, "peak_gb": round(resident(), 3), "before_gb": round(before, 3)}
+    found = {"length": length, "peak_gb": round(measure.resident_gb(), 3), "before_gb": round(before, 3)}
     return {**found, "us_per_token": round(took / length * 1e6, 1)}
 
 

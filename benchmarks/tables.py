@@ -1,6 +1,7 @@
 """Write the tables of docs/performance.md from the results that the benchmarks left.
 
 Use: python benchmarks/tables.py. Only what stands between a line "<!-- NAME -->" and "<!-- end -->" is replaced.
+A section whose results do not exist yet is empty: its heading and words stand here, and come and go with its tables.
 """
 
 from __future__ import annotations
@@ -98,6 +99,153 @@ def operators(r: dict[str, Any]) -> str:
     return table(["operator", "pass", "bases", "backend, us per base", "times as long"], rows)
 
 
+def networks_at(r: dict[str, Any]) -> str:
+    """Put everything that is known of a network at the common length into a row."""
+    row = next(x for x in r["batches"] if x["batch"] == 1)
+    place = r["flops_lengths"].index(row["length"])
+    memory = {m["network"]: m for m in r["memory"] if m["length"] == row["length"]}
+    rows = []
+    for name, network in r["networks"].items():
+        measured, counted, total = row["networks"][name], r["flops"][name], network["parameters"]
+        rows.append(
+            [
+                f"{name} (`{network['pattern']}`)",
+                f"{total[0] / 1e6:.0f} M ({total[1] / 1e6:.0f} M)",
+                f"{counted['total'][place] / 1e6:.0f} M ({counted['dense_over'][place]:.2f})",
+                f"{measured['latency_s']:.2f}",
+                f"{measured['tokens_per_s']:,}",
+                span(measured["times_as_fast"]),
+                f"{memory[name]['peak_gb']:.2f}",
+                f"{memory[name]['pass_gb']:.2f}",
+            ]
+        )
+    head = ["network", "parameters (active)", "operations a token (dense over it)", "s", "tokens/s"]
+    return table([*head, "times as fast (range)", "peak GB", "of it the pass"], rows)
+
+
+def operations_along(r: dict[str, Any]) -> str:
+    shown = [i for i, length in enumerate(r["flops_lengths"]) if i % 2 == 0 or length == 2048]
+    rows = [
+        [name, *(f"{found['total'][i] / 1e6:,.0f} ({found['dense_over'][i]:.2f})" for i in shown)]
+        for name, found in r["flops"].items()
+    ]
+    return table(["million operations a token at", *(f"{r['flops_lengths'][i]:,}" for i in shown)], rows)
+
+
+def along(r: dict[str, Any], part: str, key: str, unit: str) -> str:
+    """Tell throughput along one axis, one network a row; what took too long says how long it would have."""
+
+    def cell(found: dict[str, Any]) -> str:
+        if "not_run" in found:
+            return "not run, " + found["not_run"].removeprefix("would take ")
+        faster = f" ({found['times_as_fast']['median']:.2f})" if "times_as_fast" in found else ""
+        return f"{found['tokens_per_s']:,}{faster}"
+
+    rows = [[name, *(cell(x["networks"][name]) for x in r[part])] for name in r["networks"]]
+    return table([f"tokens/s at {unit}", *(f"{x[key]:,}" for x in r[part])], rows)
+
+
+def architectures(r: dict[str, Any]) -> str:
+    few = f"; {r['layers_timed']} of the layers are timed and scaled" if r["layers_timed"] < r["layers"] else ""
+    text = (
+        f"Six networks, {r['width']} wide and {r['layers']} layers deep, random weights, inference{few}. Operations "
+        "are counted (`umbel.model.flops`), HyenaLite as a recurrence. In brackets: operations of dense attention over "
+        "the network's own, or how many times as fast as dense attention in the same round."
+    )
+    parts = [text, networks_at(r), operations_along(r)]
+    parts += [along(r, "lengths", "length", "batch 1, length"), along(r, "batches", "batch", "2,048 tokens, batch")]
+    return "\n\n".join(parts)
+
+
+def give(found: dict[str, Any], digits: int) -> str:
+    """Write a mean over seeds with its standard deviation."""
+    return f"{found['mean']:.{digits}f}" + (f" ± {found['sd']:.{digits}f}" if "sd" in found else "")
+
+
+def setting(r: dict[str, Any]) -> str:
+    seeds = max((len(arm.get("seeds", ())) for arm in r["arms"].values()), default=0)
+    measured = r["baseline"]
+    return (
+        f"`{r['recipe']}`, {r['steps']:,} steps, {seeds} seeds (mean ± standard deviation), {r['finished']} runs, "
+        f"measured on {measured['hidden_tokens']:,} hidden of {measured['routed_tokens']:,} tokens of validation "
+        "windows. The baseline predicts each by how common tokens are in train windows."
+    )
+
+
+def quality(arm: dict[str, Any]) -> list[str]:
+    return [
+        give(arm["loss"], 4),
+        give({k: 100 * arm["accuracy"][k] for k in ("mean", "sd") if k in arm["accuracy"]}, 2),
+    ]
+
+
+def arms_of(r: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: arm for name, arm in r["arms"].items() if "loss" in arm}
+
+
+def ablation_moe(r: dict[str, Any]) -> str:
+    head = ["arm", "loss", "accuracy, %", "Max/Avg", "CV", "dead", "entropy of load"]
+    rows = [["baseline", *quality(r["baseline"]), "-", "-", "-", "-"]]
+    course = []
+    for name, arm in arms_of(r).items():
+        dead = f"{give(arm['dead'], 1)} of {arm['experts'] * arm['expert_layers']}"
+        rows.append(
+            [name, *quality(arm), give(arm["max_over_mean"], 2), give(arm["cv"], 2), dead, give(arm["entropy"], 3)]
+        )
+        curve = arm["curve"]
+        pairs = zip(curve["max_over_mean"], curve["dead"], strict=True)
+        course.append([name, *(f"{load:.2f}, {dead:.1f}" for load, dead in pairs)])
+    steps = next(iter(arms_of(r).values()))["curve"]["step"]
+    text = (
+        "Ratios are means over expert layers, dead experts are added up over them. Max/Avg is 1 where the load is "
+        "even, and at most experts over top-k. Below, Max/Avg and dead experts in the course of training; step 0 is "
+        "untrained."
+    )
+    return "\n\n".join([setting(r), table(head, rows), text, table(["at step", *map(str, steps)], course)])
+
+
+def ablation_components(r: dict[str, Any]) -> str:
+    rows = [["baseline", "-", "-", *quality(r["baseline"]), "-"]]
+    for name, arm in arms_of(r).items():
+        sizes = [f"{arm['parameters']:,}", f"{arm['active_parameters']:,}"]
+        rows.append([f"{name} (`{arm['pattern']}`)", *sizes, *quality(arm), give(arm["seconds"], 0)])
+    head = ["arm", "parameters", "active", "loss", "accuracy, %", "s of training"]
+    return "\n\n".join([setting(r), table(head, rows)])
+
+
+def convolutions(r: dict[str, Any]) -> str:
+    ratios = ["recurrent_over_cpu", "fft_over_cpu", "fft_over_recurrent"]
+    ratios = [name for name in ratios if name in r["cases"][0]]
+    rows = []
+    for case in r["cases"]:
+        first, *_ = times = case["us_per_token"]
+        row = [case["pass"], f"{case['length']:,}", f"{first} {times[first]['median']:.2f}"]
+        rows.append(row + [span(case[name]) for name in ratios])
+    text = f"HyenaLite's operator alone, {r['width']} channels of {r['poles']} poles, batch 1."
+    text += f" Note of the run: {r['note']}." if r.get("note") else ""
+    head = ["pass", "tokens", "backend, us per token", *(f"{name.replace('_', ' ')} (range)" for name in ratios)]
+    return f"{text}\n\n{table(head, rows)}"
+
+
+def streaming(r: dict[str, Any]) -> str:
+    costs, differences = [], []
+    for name, model in r["models"].items():
+        title = f"{name} (`{model['pattern']}`)"
+        for x in model["memory"]:
+            sizes = [f"{x['bases']:,}", f"{x['overlap']:,}", f"{x['us_per_base']:,.0f}"]
+            costs.append([title, *sizes, f"{x['peak_gb']:.2f}", f"{x['before_gb']:.2f}"])
+        for x in model["differences"]:
+            differences.append([title, f"{x['bases']:,}", f"{x['overlap']:,}", f"{x['max_difference']:.2g}"])
+    text = (
+        f"Published shapes, random weights, 3-mers, windows of {r['chunk']:,} tokens. Peaks are of a process of its "
+        "own, libraries and weights included. With random weights a difference shows the arithmetic, and not what a "
+        "trained model would lose."
+    )
+    head = ["network", "bases", "overlap, tokens", "us per base", "peak GB", "of it before"]
+    other = ["network", "bases", "overlap, tokens", "largest relative difference of a token from one pass"]
+    return "\n\n".join([text, table(head, costs), table(other, differences)])
+
+
 PARTS = {
     "inference": ("model_cpu", inference),
     "training": ("model_cpu", training),
@@ -106,16 +254,34 @@ PARTS = {
     "peers": ("model_cpu", peers),
     "operators": ("ops_cpu", operators),
 }
+SECTIONS = {
+    "architectures": ("architectures_cpu", "Six networks beside dense attention", architectures),
+    "long_conv": ("long_conv_cpu", "The long convolution", convolutions),
+    "streaming": ("streaming_cpu", "Streaming", streaming),
+    "ablation_moe": ("ablation_moe_cpu", "Gating and balance of experts", ablation_moe),
+    "ablation_components": ("ablation_components_cpu", "Parts of the hybrid", ablation_components),
+}
+
+
+def replace_part(page: str, part: str, text: str) -> str:
+    text = f"<!-- {part} -->\n{text}<!-- end -->"
+    page, count = re.subn(rf"<!-- {part} -->.*?<!-- end -->", lambda _: text, page, flags=re.S)
+    if count != 1:
+        raise ValueError(f"{PAGE}: found {count} places for the table {part!r}; there must be one")
+    return page
 
 
 def render(page: str) -> str:
     """Give the page with every table made anew."""
     for part, (name, make) in PARTS.items():
         results = json.loads((RESULTS / f"{name}.json").read_text())
-        text = f"<!-- {part} -->\n{make(results)}\n\n{source(results, name)}\n<!-- end -->"
-        page, count = re.subn(rf"<!-- {part} -->.*?<!-- end -->", lambda _, text=text: text, page, flags=re.S)
-        if count != 1:
-            raise ValueError(f"{PAGE}: found {count} places for the table {part!r}; there must be one")
+        page = replace_part(page, part, f"{make(results)}\n\n{source(results, name)}\n")
+    for part, (name, title, tell) in SECTIONS.items():
+        path, text = RESULTS / f"{name}.json", ""
+        if path.exists():
+            results = json.loads(path.read_text())
+            text = f"## {title}\n\n{tell(results)}\n\n{source(results, name)}\n"
+        page = replace_part(page, part, text)
     return page
 
 

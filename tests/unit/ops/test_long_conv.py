@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 from torch.autograd import gradcheck
 
 from umbel.errors import BackendError, ShapeError
-from umbel.ops.long_conv import filter_of, long_conv, modes
+from umbel.ops.long_conv import filter_of, long_conv, modes, offered
 
 LENGTHS = (1, 2, 3, 63, 64, 65, 129, 517)
 BACKENDS = ("cpu", "fft", "recurrent")
@@ -94,6 +94,14 @@ def test_gradients_in_float64(backend, reverse):
         return long_conv(**dict(zip(x, values, strict=True)), reverse=reverse, spans=spans, backend=backend)
 
     assert gradcheck(convolve, [v.requires_grad_() for v in x.values()])
+
+
+def test_auto_takes_the_first_that_can_run():
+    x = draw(1, 9, 2, 2)
+    assert list(offered(x["z"])) == ["cpu", "recurrent", "fft", "reference"]
+    assert torch.equal(long_conv(**x)[0], long_conv(**x, backend="recurrent")[0])
+    single = {name: v.float() for name, v in x.items()}
+    assert torch.equal(long_conv(**single)[0], long_conv(**single, backend="cpu")[0])
 
 
 def test_shapes_that_do_not_fit_are_refused_by_name():

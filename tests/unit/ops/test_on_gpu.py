@@ -10,6 +10,7 @@ from toys import toy_run
 from umbel.model.hf import new_model
 from umbel.ops.causal_conv import causal_conv
 from umbel.ops.grouped_mlp import grouped_mlp
+from umbel.ops.long_conv import long_conv
 from umbel.ops.rms_norm import add_rms_norm
 from umbel.ops.selective_scan import selective_scan
 
@@ -138,8 +139,9 @@ def test_grouped_product_agrees_with_the_loop_in_bfloat16():
     assert (fast.float() - wanted).norm() / wanted.norm() < 2e-2
 
 
-def test_a_model_gives_the_same_on_cpu_and_gpu():
-    config = dataclasses.replace(toy_run().model, d_model=32, ffn_hidden=64)
+@pytest.mark.parametrize("pattern", ["Md Me", "Hd Ae"])
+def test_a_model_gives_the_same_on_cpu_and_gpu(pattern):
+    config = dataclasses.replace(toy_run().model, d_model=32, ffn_hidden=64, pattern=pattern, n_shared_experts=1)
     model = new_model(config, 256, seed=0).eval()
     ids = torch.randint(7, 11, (3, 120))
     ids[1, 60:] = 4
@@ -148,3 +150,20 @@ def test_a_model_gives_the_same_on_cpu_and_gpu():
         got = model.cuda()(ids.cuda()).logits.cpu()
     real = ids != 4
     torch.testing.assert_close(got[real], wanted[real], atol=2e-4, rtol=1e-3)
+
+
+@DTYPES
+@pytest.mark.parametrize("backend", ["fft", "recurrent"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [1, 517])
+def test_the_long_convolution_agrees_with_the_definition(backend, reverse, length, dtype):
+    width, poles = 40, 5
+    tensors = {
+        "z": draw(3, length, 3 * width),
+        "residues": draw(width, poles, 2),
+        "poles": torch.stack([-torch.exp(draw(width, poles) - 2), draw(width, poles)], -1),
+        "skip": draw(width),
+        "initial_state": draw(3, width, poles, 2),
+    }
+    spans = torch.tensor([[0, length], [length // 3, length], [0, 0]])
+    assert_agrees(long_conv, tensors, backend, dtype, "cuda", reverse=reverse, spans=spans)

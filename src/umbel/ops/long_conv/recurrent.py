@@ -6,6 +6,8 @@ the memory beyond the output does not grow with the length.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,11 +36,23 @@ class _Tables:
         self.decay = torch.exp(size * torch.complex(poles[..., 0].double(), poles[..., 1].double()))[:, None]
 
 
+class _Turned(torch.autograd.Function):
+    """A transposed copy whose gradient is copied too: products of batches of matrices are slow on other strides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        # A plain transposition of two dimensions is the one that torch does fast on a CPU.
+        return x.t().contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].t().contiguous()
+
+
 def _advance(u: Tensor, state: Tensor, tables: _Tables) -> tuple[Tensor, Tensor]:
     """Take whole chunks, u (B, T, D), through from a state (D, B, S) in complex128; give sums (B, T, D) and a state."""
     batch, length, width = u.shape
-    # A plain transposition of two dimensions is the one that torch does fast on a CPU.
-    u = u.reshape(batch * length, width).t().contiguous().view(width, -1, tables.size)  # (D, B n, T)
+    u = _Turned.apply(u.reshape(batch * length, width)).view(width, -1, tables.size)  # (D, B n, T)
     left = (u @ tables.inward).double().unflatten(1, (batch, -1))
     left = torch.complex(*left.chunk(2, -1))  # (D, B, n, S)
     before = []
@@ -48,7 +62,7 @@ def _advance(u: Tensor, state: Tensor, tables: _Tables) -> tuple[Tensor, Tensor]
     found = torch.stack(before, 2).flatten(1, 2)
     found = torch.cat((found.real, found.imag), -1).to(u.dtype)  # (D, B n, 2S)
     y = torch.baddbmm(found @ tables.outward, u, tables.within)
-    return y.view(width, batch * length).t().contiguous().view(batch, length, width), state
+    return _Turned.apply(y.view(width, batch * length)).view(batch, length, width), state
 
 
 def _as_complex(state: Tensor) -> Tensor:

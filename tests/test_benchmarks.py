@@ -1,0 +1,151 @@
+"""The benchmarks that train: what they keep, repeat and tell; and the pages' tables of results that may not exist."""
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import toy_run
+
+from umbel.config import ModelConfig, apply_settings, to_dict
+from umbel.train.ablations import moe_arms
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name):
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def hybrid_run(steps=2):
+    run = toy_run(steps=steps, eval_every_steps=1)
+    return replace(run, model=replace(run.model, pattern="Hd Ae", n_heads=2, gating="normalised", top_k=2))
+
+
+@pytest.fixture(scope="module")
+def ablation():
+    return load("ablation")
+
+
+@pytest.fixture(scope="module")
+def trained(ablation, toy_corpus, tmp_path_factory):
+    """Two arms with two seeds, trained one after the other in this process."""
+    runs = tmp_path_factory.mktemp("ablation")
+    arms = {name: arm for name, arm in moe_arms(hybrid_run(), (2,), (4,)).items() if name[:4] in ("norm", "swit")}
+    jobs = ablation.plan(arms, 2, runs)
+    for job in jobs:
+        ablation.one(job, str(toy_corpus.path), "cpu", None, "abc")
+    return arms, jobs
+
+
+def test_a_plan_has_every_arm_with_every_seed_in_a_folder_of_its_own(trained):
+    arms, jobs = trained
+    assert {(job.arm, job.seed) for job in jobs} == {(arm, seed) for arm in arms for seed in (0, 1)}
+    assert len({job.folder for job in jobs}) == 4
+    assert all(job.run.train.seed == job.seed for job in jobs)
+    assert [job.seed for job in jobs] == [0, 0, 1, 1]
+
+
+def test_finished_runs_are_over_and_leave_their_measurements(trained):
+    _, jobs = trained
+    for job in jobs:
+        assert job.is_over()
+        assert job.steps() == 2
+        assert {path.name for path in job.folder.iterdir()} >= {"run.json", "metrics.jsonl", "checkpoint"}
+        assert not (job.folder / "state").exists()
+
+
+def test_what_is_collected_is_what_the_runs_measured(ablation, trained):
+    arms, jobs = trained
+    told = ablation.collect(jobs)
+    assert list(told) == list(arms)
+    for name, arm in told.items():
+        ours = [job for job in jobs if job.arm == name]
+        lasts = [
+            [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()][-1] for job in ours
+        ]
+        assert arm["loss"]["seeds"] == pytest.approx([last["loss"] for last in lasts], abs=1e-5)
+        assert arm["loss"]["mean"] == pytest.approx(sum(last["loss"] for last in lasts) / 2, abs=1e-5)
+        assert arm["dead"]["seeds"] == [sum(layer["n_dead"] for layer in last["experts"]) for last in lasts]
+        assert arm["curve"]["step"] == [0, 1, 2]
+        assert arm["curve"]["max_over_mean"][-1] == pytest.approx(arm["max_over_mean"]["mean"], abs=1e-4)
+        assert arm["seeds"] == [0, 1]
+
+
+def test_a_run_whose_loss_explodes_is_told_as_failed(ablation, toy_corpus, tmp_path):
+    run = apply_settings(hybrid_run(), ["optim.lr=1e30", "optim.clip_norm=1e30", "optim.warmup_steps=0"])
+    jobs = ablation.plan({"wild": replace(run, train=replace(run.train, steps=12))}, 1, tmp_path)
+    ablation.one(jobs[0], str(toy_corpus.path), "cpu", None, "abc")
+    assert jobs[0].is_over()
+    assert "loss is" in ablation.collect(jobs)["wild"]["failed"][0]
+
+
+def test_a_folder_with_other_settings_is_refused(ablation, toy_corpus, tmp_path):
+    jobs = ablation.plan({"arm": hybrid_run()}, 1, tmp_path)
+    jobs[0].folder.mkdir()
+    (jobs[0].folder / "run.json").write_text(json.dumps({"config": to_dict(hybrid_run(steps=3))}))
+    with pytest.raises(SystemExit, match="other settings"):
+        ablation.train_all(jobs, str(toy_corpus.path), "cpu", 1, 1, tmp_path, "abc")
+
+
+def test_starving_experts_have_less_than_a_twentieth_of_an_even_load(ablation):
+    layer = {"load": [0.98, 0.012, 0.008, 0.0], "max_over_mean": 3.92, "cv": 1.7, "n_dead": 1, "entropy": 0.1}
+    found = ablation.summary({"loss": 1.0, "accuracy": 0.5, "experts": [layer, {**layer, "max_over_mean": 1.92}]})
+    assert found["starving"] == 2 * 3
+    assert found["dead"] == 2
+    assert found["max_over_mean"] == pytest.approx(2.92)
+
+
+def test_seconds_add_up_over_continued_runs(ablation):
+    records = [{"kind": "train", "seconds": s} for s in (1.0, 2.0, 0.5, 3.0)]
+    assert ablation.seconds_of(records) == pytest.approx(5.0)
+
+
+def test_the_baseline_is_the_entropy_of_tokens(ablation, toy_corpus):
+    found = ablation.baseline(toy_run(), toy_corpus, 2)
+    # Single bases of a genome drawn with shares 0.32, 0.18, 0.18, 0.32, apart from a motif.
+    assert found["loss"]["mean"] == pytest.approx(1.34, abs=0.04)
+    assert found["accuracy"]["mean"] == pytest.approx(0.32, abs=0.06)
+
+
+def test_a_bias_that_stands_still_stops_everything(ablation, toy_corpus, monkeypatch):
+    arms = moe_arms(hybrid_run(), (2,), (4,))
+    assert ablation.gate(arms, toy_corpus) == {"bias after one step": pytest.approx(1e-3)}
+    monkeypatch.setattr("umbel.train.loop.follow_load", lambda *_: None)
+    with pytest.raises(SystemExit, match="nothing is trained"):
+        ablation.gate(arms, toy_corpus)
+
+
+def test_networks_are_as_wide_and_deep_as_published_and_take_any_length():
+    networks = load("architectures").NETWORKS
+    assert len(networks) == 6
+    for config in networks.values():
+        assert (config.n_layers, config.d_model, config.max_tokens) == (12, 768, 0)
+        # Layers are timed by the period, which must fit into it.
+        assert 4 % len(config.pattern.split()) == 0
+
+
+def test_passes_that_would_take_too_long_are_told_not_run():
+    architectures = load("architectures")
+    small = ModelConfig(pattern="Ad", n_layers=1, d_model=16, n_heads=2, ffn_hidden=16, vocab_size=92)
+    networks = {architectures.DENSE: architectures.Backbone(small).eval()}
+    clock = architectures.Clock(networks, torch.device("cpu"), rounds=2, pass_s=100.0)
+    assert clock.row(1, 16)["networks"][architectures.DENSE]["times_as_fast"]["median"] == 1
+    clock.pass_s = 0.0
+    (found,) = clock.row(1, 4096)["networks"].values()
+    assert found["not_run"].startswith("would take about")
+
+
+def test_rows_are_lines(tmp_path):
+    results = {"date": "today", "rows": [{"a": 1, "b": [1, 2]}, {"a": 2}], "arms": {"x": {"y": 1}}, "few": {"n": 1}}
+    load("measure").write_rows(tmp_path / "x.json", results)
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text) == results
+    assert len(text.splitlines()) == 2 + 2 + 4 + 3
