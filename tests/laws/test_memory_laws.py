@@ -1,0 +1,44 @@
+"""What a command holds in memory does not grow with its input."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from umbel.config import ModelConfig
+from umbel.data.kmers import KmerTokens
+from umbel.data.tokenizers import hf_tokenizer
+from umbel.model.checkpoint import save_checkpoint
+from umbel.model.hf import new_model
+
+PEAK = """
+import sys
+from pathlib import Path
+import torch
+from umbel.predict.scan import ScanSettings, scan_file
+torch.set_num_threads(1)
+model, warm, fasta, out = sys.argv[1:]
+settings = ScanSettings(check_tokens=0)
+scan_file(model, warm, out + ".warm", settings=settings, device="cpu")
+scan_file(model, fasta, out, settings=settings, device="cpu")
+# Not getrusage: its maximum is inherited from the process that started this one.
+line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+print(line.split()[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_the_contig(tmp_path):
+    config = ModelConfig(pattern="Hd", n_layers=4, d_model=128, d_state=16, ffn_hidden=256)
+    checkpoint = tmp_path / "model"
+    save_checkpoint(checkpoint, new_model(config, 256, 0), hf_tokenizer(KmerTokens(1), 256))
+    rng, peaks = np.random.default_rng(0), []
+    warm, fasta = tmp_path / "warm.fa", tmp_path / "in.fa"
+    warm.write_text(">x\n" + "ACGT" * 100)
+    for length in (15_000, 150_000):
+        fasta.write_text(">x\n" + "".join(rng.choice(list("ACGT"), length)))
+        words = [sys.executable, "-c", PEAK, checkpoint, warm, fasta, tmp_path / f"{length}"]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    assert peaks[1] <= 1.2 * peaks[0], peaks
