@@ -183,7 +183,10 @@ def hyenamoe_expressive() -> RunConfig:
 
 
 def hyenamoe_tiny() -> RunConfig:
-    """Give a HyenaMoE-Standard that learns something real on two CPU cores in about two minutes.
+    """Give a HyenaMoE-Standard for two CPU cores and two minutes.
+
+    After its 400 steps on the example sequence a hidden 3-mer costs 4.015 nats, where token frequencies give 4.032:
+    it has begun to learn, no more. Words of three bases take longer than single ones.
 
     Examples
     --------
