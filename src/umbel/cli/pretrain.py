@@ -11,7 +11,9 @@ from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin
 
 
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="tiny, plantbimoe_small, plantbimoe, or a run.json or .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Such as tiny, plantbimoe or hyenamoe_fast; or a run.json or .toml file.")
+    ],
     corpus: Annotated[Path, typer.Option(help="Folder made by umbel corpus build.")],
     out: Out,
     settings: Settings = None,
