@@ -143,3 +143,31 @@ def toy_packed_run(**train: object):
 
     run = toy_run(**train)
     return replace(run, name="toy3", model=replace(run.model, vocab_size=92), tokens=TokensConfig(k=3, row_tokens=100))
+
+
+def toy_stream_model():
+    """Settings of a network that can be streamed: four HyenaLite layers, two of them with experts."""
+    from umbel.config import ModelConfig
+
+    return ModelConfig(
+        pattern="Hd He",
+        n_layers=4,
+        d_model=12,
+        d_state=4,
+        n_heads=2,
+        ffn_hidden=16,
+        n_experts=3,
+        gating="normalised",
+        top_k=2,
+    )
+
+
+def enlarge(model):
+    """Move weights away from the small initial ones, so that every layer matters and a leak would show."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "log_decay" not in name:
+                parameter.mul_(1.5)
+    return model

@@ -132,7 +132,7 @@ def test_single_bases_are_corrupted_as_before_there_were_other_tokens(config, re
 
 def test_single_bases_are_hidden_as_before_there_were_other_tokens():
     examples = [
-        hide(codes, hidden_positions(codes, 5, len(codes), 0.15), ONE)
+        hide(ONE.encode(codes), hidden_positions(codes, 5, len(codes), 0.15))
         for codes, _ in (made_up(n, 2) for n in (1, 7, 300, 4096))
     ]
     assert digest(examples) == "d993a9c9308853a9085d2ebdb8f22afbb5cdb4a63a3c1eab4d8195f1a150acc5"
@@ -241,7 +241,8 @@ def test_to_be_masked_goes_before_to_be_drawn_and_that_before_to_stay(monkeypatc
 def test_every_token_that_covers_a_hidden_base_is_hidden(codes, tokens, data):
     codes = np.array(codes, np.uint8)
     hidden = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
-    encoding, example = tokens.encode(codes), hide(codes, hidden, tokens)
+    encoding = tokens.encode(codes)
+    example = hide(encoding, hidden)
     for i, token in enumerate(encoding.ids):
         if any(hidden[encoding.starts[i] : encoding.ends[i]]):
             assert (example.input_ids[i], example.labels[i]) == (3, token)

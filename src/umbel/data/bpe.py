@@ -15,20 +15,18 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from umbel.data.kmers import Encoding, framed
+from umbel.data.kmers import FRAMING, Encoding, framed, require_bases
 from umbel.data.tokenizer_parts import assemble, pieces_of
-from umbel.data.vocabulary import BASE_ID, CLS_ID, PAD_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID, WORD_ID
+from umbel.data.vocabulary import BASE_ID, SPECIAL_TOKENS, UNK_ID, WORD_ID
 from umbel.errors import InputError
 from umbel.files import sha256_json
+from umbel.genome import sequence
 
 STRETCH_BP = 512
 """Longest run of bases that is tokenized as one; of 128, 512 and no bound it is the fastest that costs below 1 %."""
 TOKENIZER_FILE = "tokenizer.json"
 FIXED = (*SPECIAL_TOKENS, *"ACGTN")
 
-_LETTERS = np.frombuffer(b"ACGTN", np.uint8)
-_CODE_OF_LETTER = np.zeros(256, np.uint8)
-_CODE_OF_LETTER[_LETTERS] = np.arange(len(_LETTERS))
 _REMEDY = "Give a file made by umbel tokenizer train."
 
 
@@ -52,6 +50,8 @@ class BpeTokens:
         The ids of the learnt words: ``n_words`` of them from ``first_word`` on.
     lengths
         ``(size,)`` bases of each token; 0 at special tokens.
+    shortest, n_covering
+        Bases of the shortest sequence that has tokens, and tokens that stand for one base: one and one.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class BpeTokens:
     [0, 1, 2, 0, 1, 4, 3]
     """
 
-    first_word = WORD_ID
+    first_word, shortest, n_covering = WORD_ID, 1, 1
 
     def __init__(self, words: Sequence[str], merges: Sequence[tuple[str, str]]):
         self.words, self.merges = tuple(words), tuple((left, right) for left, right in merges)
@@ -136,8 +136,7 @@ class BpeTokens:
         """
         if not len(codes):
             raise ValueError("a sequence of 0 bases has no tokens; give at least 1")
-        text = _LETTERS[codes].tobytes().decode("ascii")
-        ids = np.array(self._rust.encode(text, add_special_tokens=False).ids, np.int64)
+        ids = np.array(self._rust.encode(sequence.decode(codes), add_special_tokens=False).ids, np.int64)
         ends = np.cumsum(self.lengths[ids])
         return framed(ids, ends - self.lengths[ids], ends, len(codes))
 
@@ -149,15 +148,9 @@ class BpeTokens:
         ValueError
             At an id that stands for no known bases, such as ``[MASK]``.
         """
-        spelled: list[str] = []
-        for place, token in enumerate(np.asarray(ids).tolist()):
-            if token not in (CLS_ID, SEP_ID, PAD_ID):
-                if not BASE_ID <= token < self.size:
-                    name = self.words[token] if 0 <= token < self.size else "not in the vocabulary"
-                    raise ValueError(f"token {token} at {place} ({name}) stands for no bases")
-                spelled.append(self.words[token])
-        letters = np.frombuffer("".join(spelled).encode("ascii"), np.uint8)
-        return _CODE_OF_LETTER[letters]
+        require_bases(ids := np.asarray(ids), self.words)
+        spelled = "".join(self.words[token] for token in ids.tolist() if token not in FRAMING)
+        return sequence.encode(spelled.encode("ascii"))[0]
 
 
 def _require_layout(words: tuple[str, ...], merges: tuple[tuple[str, str], ...]) -> None:

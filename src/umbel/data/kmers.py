@@ -7,6 +7,7 @@ lost. With k = 1 these are the published single-nucleotide tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +15,10 @@ import numpy as np
 
 from umbel.data.vocabulary import BASE_ID, CLS_ID, N_ID, PAD_ID, SEP_ID, SPECIAL_TOKENS, WORD_ID
 from umbel.errors import ConfigError
+from umbel.genome.sequence import N
 
-N_CODE = 4
+FRAMING = (CLS_ID, SEP_ID, PAD_ID)
+"""What stands for no bases and may stand among them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,20 @@ def _single_bases(codes: np.ndarray) -> Encoding:
     return Encoding(ids, starts, ends)
 
 
+def require_bases(ids: np.ndarray, words: Sequence[str]) -> None:
+    """See that every token stands for bases, apart from framing and padding.
+
+    Raises
+    ------
+    ValueError
+        At an id that stands for no known bases, such as ``[MASK]``.
+    """
+    for place, token in enumerate(ids.tolist()):
+        if token not in FRAMING and not BASE_ID <= token < len(words):
+            name = words[token] if 0 <= token < len(words) else "not in the vocabulary"
+            raise ValueError(f"token {token} at {place} ({name}) stands for no bases")
+
+
 class KmerTokens:
     """K-mers, side by side or one at every base.
 
@@ -85,6 +102,10 @@ class KmerTokens:
         The ids of the words of exactly k bases: ``n_words`` of them from ``first_word`` on, in alphabetical order.
     lengths
         ``(size,)`` bases of each token; 0 at special tokens.
+    shortest
+        Bases of the shortest sequence that has tokens.
+    n_covering
+        Tokens that stand for one base, at most.
 
     Examples
     --------
@@ -100,6 +121,7 @@ class KmerTokens:
         if not 1 <= k <= 6:
             raise ConfigError(f"k is {k}: k-mers have 1 to 6 bases")
         self.k, self.overlapping = k, overlapping and k > 1
+        self.shortest, self.n_covering = k, k if self.overlapping else 1
         self.first_of_length = [0, BASE_ID, *(WORD_ID + sum(4**m for m in range(2, n)) for n in range(2, k + 1))]
         self.first_word, self.n_words = self.first_of_length[k], 4**k
         self.size = max(WORD_ID, self.first_word + self.n_words)
@@ -116,7 +138,7 @@ class KmerTokens:
 
     def _codes_of(self, token: int) -> list[int]:
         if token == N_ID:
-            return [N_CODE]
+            return [N]
         n = int(self.lengths[token])
         word = token - self.first_of_length[n]
         return [word // 4 ** (n - 1 - m) % 4 for m in range(n)]
@@ -134,7 +156,7 @@ class KmerTokens:
             raise ValueError(f"a sequence of {n_bases} bases is shorter than one {self.k}-mer; give at least {self.k}")
         if self.k == 1:
             return _single_bases(codes)
-        place, is_n = np.arange(n_bases), codes == N_CODE
+        place, is_n = np.arange(n_bases), codes == N
         run_start = np.maximum.accumulate(np.where(is_n, place + 1, 0))
         run_end = np.minimum.accumulate(np.where(is_n, place, n_bases)[::-1])[::-1]
         if self.overlapping:
@@ -160,11 +182,9 @@ class KmerTokens:
         """
         codes: list[int] = []
         before = PAD_ID
-        for place, token in enumerate(np.asarray(ids).tolist()):
-            if token not in (CLS_ID, SEP_ID, PAD_ID):
-                if not BASE_ID <= token < self.size:
-                    name = self.words[token] if 0 <= token < self.size else "not in the vocabulary"
-                    raise ValueError(f"token {token} at {place} ({name}) stands for no bases")
+        require_bases(ids := np.asarray(ids), self.words)
+        for token in ids.tolist():
+            if token not in FRAMING:
                 spelled = self._codes_of(token)
                 # Full words that follow each other without an N between overlap in all but one base.
                 chained = self.overlapping and min(before, token) >= self.first_word

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from umbel.config import MaskingConfig
-from umbel.data.kmers import Encoding, KmerTokens
-from umbel.data.vocabulary import BASE_ID, MASK_ID, N_ID
+from umbel.data.kmers import Encoding
+from umbel.data.vocabulary import MASK_ID, are_real
+from umbel.genome.sequence import N
 
 if TYPE_CHECKING:
     from umbel.data.tokenizers import Tokens
 
 _CORRUPT, _STRAND, _EVALUATE, _ORDER, _STRANDS = 1, 2, 3, 4, 5
-N_CODE = 4
 IGNORED = -100
 
 
@@ -77,12 +77,25 @@ def covering(encoding: Encoding, bases: np.ndarray) -> np.ndarray:
 
     Examples
     --------
+    >>> from umbel.data.kmers import KmerTokens
     >>> encoding = KmerTokens(2, overlapping=True).encode(np.array([0, 1, 2, 3]))
     >>> covering(encoding, np.array([False, False, True, False])).tolist()
     [False, False, True, True, False]
     """
     before = np.concatenate(([0], np.cumsum(bases)))
     return before[encoding.ends] > before[encoding.starts]
+
+
+def anchor_frac(mask_frac: float, tokens: Tokens) -> float:
+    """Give the chance for a base that hides ``mask_frac`` of the tokens, where each hidden base hides all over it.
+
+    Examples
+    --------
+    >>> from umbel.data.kmers import KmerTokens
+    >>> round(anchor_frac(0.15, KmerTokens(3, overlapping=True)), 4)
+    0.0527
+    """
+    return 1 - (1 - mask_frac) ** (1 / tokens.n_covering)
 
 
 def _loss_weights(encoding: Encoding, soft_mask: np.ndarray, softmask_weight: float) -> np.ndarray:
@@ -140,6 +153,7 @@ def corrupt(
 
     Examples
     --------
+    >>> from umbel.data.kmers import KmerTokens
     >>> codes = np.zeros(100, np.uint8)
     >>> example = corrupt(codes, codes > 0, MaskingConfig(), seed=0, step=3, sample=1, tokens=KmerTokens(3))
     >>> len(example.labels), bool((example.labels >= 0).any()), example.labels[0]
@@ -148,13 +162,13 @@ def corrupt(
     encoding = tokens.encode(codes)
     true_ids = encoding.ids
     inner_ids = true_ids[1:-1]
-    overlap = tokens.k if isinstance(tokens, KmerTokens) and tokens.overlapping else 0
+    overlap = tokens.n_covering > 1
     draws = stream(seed, _CORRUPT, step, sample)
     chance, fate = draws.random((2, len(codes) if overlap else len(inner_ids)), dtype=np.float32)
     replacement = draws.integers(0, tokens.n_words, len(inner_ids))
-    real = (inner_ids >= BASE_ID) & (inner_ids != N_ID)
+    real = are_real(inner_ids)
     if overlap:
-        drawn = (codes < N_CODE) & (chance < 1 - (1 - config.mask_frac) ** (1 / overlap))
+        drawn = (codes < N) & (chance < anchor_frac(config.mask_frac, tokens))
     else:
         drawn = real & (chance < config.mask_frac)
     to_mask = drawn & (fate < config.as_mask_frac)
@@ -181,19 +195,19 @@ def hidden_positions(codes: np.ndarray, seed: int, window_id: int, mask_frac: fl
     [False, False, True, True]
     """
     chance = stream(seed, _EVALUATE, 0, window_id).random(len(codes), dtype=np.float32)
-    return (codes < N_CODE) & (chance < mask_frac)
+    return (codes < N) & (chance < mask_frac)
 
 
-def hide(codes: np.ndarray, hidden: np.ndarray, tokens: Tokens) -> Example:
+def hide(encoding: Encoding, hidden: np.ndarray) -> Example:
     """Make an evaluation example: every token that covers a hidden base is ``[MASK]`` and a label of weight 1.
 
     Examples
     --------
-    >>> example = hide(np.array([0, 3]), np.array([False, True]), KmerTokens(1))
+    >>> from umbel.data.kmers import KmerTokens
+    >>> example = hide(KmerTokens(1).encode(np.array([0, 3])), np.array([False, True]))
     >>> example.input_ids.tolist(), example.labels.tolist()
     ([0, 7, 3, 1], [-100, -100, 10, -100])
     """
-    encoding = tokens.encode(codes)
     covered = covering(encoding, hidden)
     input_ids = np.where(covered, MASK_ID, encoding.ids)
     return Example(input_ids, np.where(covered, encoding.ids, IGNORED), np.ones(len(input_ids), np.float32))

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from umbel.data.bpe import STRETCH_BP, BpeTokens
-from umbel.data.kmers import N_CODE
 from umbel.data.tokenizers import Tokens
 from umbel.data.vocabulary import CLS_ID, SEP_ID
-from umbel.genome.sequence import Codes
+from umbel.genome.sequence import Codes, N
 
 BASES_AT_ONCE = 65_536
 """Bases of a stretch, about."""
@@ -41,10 +40,10 @@ def stretches(codes: Codes, unit: int, shortest: int, about: int = BASES_AT_ONCE
     start = 0
     while start < len(codes):
         target = start + about
-        unknown = np.flatnonzero(codes[start:target] == N_CODE)
+        unknown = np.flatnonzero(codes[start:target] == N)
         run = start + int(unknown[-1]) + 1 if len(unknown) else start
         end = run + (target - run) // unit * unit
-        near = np.flatnonzero(codes[end : end + shortest] == N_CODE)
+        near = np.flatnonzero(codes[end : end + shortest] == N)
         if len(near):
             end += int(near[0]) + 1
         if end + shortest > len(codes):
@@ -78,13 +77,11 @@ def encode_contig(tokens: Tokens, codes: Codes) -> tuple[np.ndarray, np.ndarray]
     >>> ids.tolist(), starts.tolist()
     ([0, 34, 24, 1], [0, 0, 3, 5])
     """
-    unit, shortest, ahead = STRETCH_BP, 1, 0
-    if not isinstance(tokens, BpeTokens):
-        unit, shortest = (1 if tokens.overlapping else tokens.k), tokens.k
-        ahead = tokens.k - 1 if tokens.overlapping else 0
+    ahead = tokens.n_covering - 1
+    unit = STRETCH_BP if isinstance(tokens, BpeTokens) else 1 if ahead else tokens.k
     wide = np.uint32 if len(codes) < 2**32 else np.int64
     ids, starts = [np.array([CLS_ID], np.int32)], [np.zeros(1, wide)]
-    for first, end in stretches(codes, unit, shortest):
+    for first, end in stretches(codes, unit, tokens.shortest):
         found = tokens.encode(codes[first : end + ahead])
         # What begins beyond the end belongs to the next stretch.
         kept = slice(1, 1 + int(np.searchsorted(found.starts[1:-1], end - first)))

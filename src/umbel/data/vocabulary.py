@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]")
 CLS_ID, SEP_ID, MASK_ID, PAD_ID, UNK_ID = 0, 1, 3, 4, 6
 BASE_ID = 7
@@ -9,3 +11,14 @@ BASE_ID = 7
 N_ID = 11
 WORD_ID = 12
 """First id of the tokens that stand for two bases and more; none of them holds an N."""
+
+
+def are_real(ids: np.ndarray) -> np.ndarray:
+    """Mark tokens of A, C, G and T alone: no N, no padding, no special token.
+
+    Examples
+    --------
+    >>> are_real(np.array([CLS_ID, BASE_ID, N_ID, WORD_ID])).tolist()
+    [False, True, False, True]
+    """
+    return (ids >= BASE_ID) & (ids != N_ID)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.ops.spans import live_positions
 
 
 def rotary_table(length: int, width: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -61,8 +62,7 @@ class Attention(nn.Module):
         batch, length, width = x_BLD.shape
         mask = None
         if spans_B2 is not None:
-            place = torch.arange(length, device=x_BLD.device)
-            real = (place >= spans_B2[:, :1]) & (place < spans_B2[:, 1:])
+            real = live_positions(spans_B2, length)
             # A weight of 0 does not stop a NaN.
             x_BLD = x_BLD.masked_fill(~real[:, :, None], 0)
             # A row without any sequence sees its padding, so that no softmax is over nothing.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from umbel.config import ModelConfig
 from umbel.ops import backends
 from umbel.ops.long_conv import Backend, filter_of, long_conv, offered
+from umbel.ops.spans import live_positions
 
 LONGEST_MEMORY = 2048
 """Tokens over which the slowest pole of a new filter decays to 1/e."""
@@ -160,8 +161,7 @@ class HyenaLite(nn.Module):
         if not self.taps:
             return z, z[:, :0]
         if spans is not None:
-            place = torch.arange(z.shape[1], device=z.device)
-            z = z.masked_fill(((place < spans[:, :1]) | (place >= spans[:, 1:]))[:, :, None], 0)
+            z = z.masked_fill(~live_positions(spans, z.shape[1])[:, :, None], 0)
         if recent is None:
             recent = z.new_zeros(z.shape[0], self.taps - 1, z.shape[2])
         padded, length = torch.cat([recent, z], 1), z.shape[1]

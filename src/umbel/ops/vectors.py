@@ -312,6 +312,14 @@ def log1p(builder: Any, x: Any) -> Any:
 
 
 @njit(inline="always")
+def span_of(spans, row, length):  # type: ignore[no-untyped-def]
+    """Give the first position of a row's sequence and the one past its last; all where the address is 0."""
+    if spans == 0:
+        return 0, length
+    return int_at(spans, 2 * row), int_at(spans, 2 * row + 1)
+
+
+@njit(inline="always")
 def zero():  # type: ignore[no-untyped-def]
     """Give sixteen zeros."""
     return splat(np.float32(0.0))

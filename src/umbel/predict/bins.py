@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from umbel.data.vocabulary import BASE_ID, N_ID
+from umbel.data.vocabulary import are_real
 from umbel.genome.sequence import Codes
 
 
@@ -97,7 +97,7 @@ class Bins:
         """
         first, length = self.opened.number, len(self._codes)
         finished = -(-length // self._bin_bp) if until >= length else until // self._bin_bp
-        real = np.flatnonzero((ids >= BASE_ID) & (ids != N_ID))
+        real = np.flatnonzero(are_real(ids))
         places = starts[real].astype(np.int64) // self._bin_bp - first
         # One more than is finished: the bin that stays open.
         totals = np.zeros((finished - first + 1, hidden.shape[1]))

@@ -56,7 +56,7 @@ class Predictor:
         self._device = device
         self.weights_hash = weights_hash
         self.tokens = tokens
-        self.min_bases = 1 if isinstance(tokens, BpeTokens) else tokens.k
+        self.min_bases = tokens.shortest
         self.window_bp: int = model.config.window_bp
         self.config = model.config.model
         self.n_parameters, self.n_active_parameters = count_parameters(self.config)
@@ -165,11 +165,12 @@ class Predictor:
         self.require_base_probabilities()
         tokens = self.tokens
         assert not isinstance(tokens, BpeTokens)
+        encodings = self._encode(codes)
         readings = [
             read_hidden_bases(encoding, sequence, mask, tokens.k)
-            for encoding, sequence, mask in zip(self._encode(codes), codes, hidden, strict=True)
+            for encoding, sequence, mask in zip(encodings, codes, hidden, strict=True)
         ]
-        ids = [hide(sequence, mask, tokens).input_ids for sequence, mask in zip(codes, hidden, strict=True)]
+        ids = [hide(encoding, mask).input_ids for encoding, mask in zip(encodings, hidden, strict=True)]
         results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
         size = max(1, LOGITS_AT_ONCE // tokens.size)
 

@@ -15,8 +15,8 @@ import torch
 import umbel
 from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
-from umbel.data.kmers import KmerTokens
-from umbel.data.masking import hidden_positions, hide
+from umbel.data.kmers import Encoding
+from umbel.data.masking import anchor_frac, hidden_positions, hide
 from umbel.data.store import Corpus
 from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import ConfigError, RunError
@@ -112,19 +112,19 @@ def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[B
     examples = []
     for window_id in window_ids:
         codes, _ = corpus.read_window(int(window_id))
-        examples.append(hide(codes, _hidden_tokens(codes, run, int(window_id), tokens), tokens))
+        encoding = tokens.encode(codes)
+        examples.append(hide(encoding, _hidden_bases(codes, encoding, run, int(window_id), tokens)))
     size = run.train.micro_batch_windows
     return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
 
 
-def _hidden_tokens(codes: np.ndarray, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
+def _hidden_bases(codes: np.ndarray, encoding: Encoding, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
     """Choose bases, ``(L,)`` bool, whose tokens are ``mask_frac`` of all."""
     frac, seed = run.masking.mask_frac, run.train.seed
-    if isinstance(tokens, KmerTokens) and tokens.overlapping:
-        # k tokens cover a base.
-        return hidden_positions(codes, seed, window_id, 1 - (1 - frac) ** (1 / tokens.k))
+    if tokens.n_covering > 1:
+        return hidden_positions(codes, seed, window_id, anchor_frac(frac, tokens))
     begins = np.zeros(len(codes), bool)
-    begins[tokens.encode(codes).starts[1:-1]] = True
+    begins[encoding.starts[1:-1]] = True
     return begins & hidden_positions(codes, seed, window_id, frac)
 
 

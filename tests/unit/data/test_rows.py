@@ -20,7 +20,7 @@ FIELDS = ("input_ids", "labels", "weights")
 class UnevenTokens:
     """Stands for a learned vocabulary: AA, and single bases; the reverse complement has another number of tokens."""
 
-    size, first_word, n_words = 92, 7, 4
+    size, first_word, n_words, shortest, n_covering = 92, 7, 4, 1, 1
 
     def encode(self, codes):
         starts, ids, place = [], [], 0

@@ -2,33 +2,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toys import enlarge, toy_stream_model
 
-from umbel.config import ModelConfig
 from umbel.errors import ConfigError
 from umbel.model.backbone import Backbone
 from umbel.model.streaming import needs_overlap, stream, streaming_cost
 
-CONFIG = ModelConfig(
-    pattern="Hd He",
-    n_layers=4,
-    d_model=12,
-    d_state=4,
-    n_heads=2,
-    ffn_hidden=16,
-    n_experts=3,
-    gating="normalised",
-    top_k=2,
-)
+CONFIG = toy_stream_model()
 
 
 def make(**changes):
     torch.manual_seed(1)
-    backbone = Backbone(replace(CONFIG, **changes)).eval()
-    with torch.no_grad():
-        for name, parameter in backbone.named_parameters():
-            if "log_decay" not in name:
-                parameter.mul_(1.5)
-    return backbone
+    return enlarge(Backbone(replace(CONFIG, **changes)).eval())
 
 
 def tokens(length, seed=0):

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from toys import enlarge, toy_stream_model
 
-from umbel.config import ModelConfig
 from umbel.data.kmers import KmerTokens
 from umbel.data.tokenizers import describe, hf_tokenizer
 from umbel.errors import CheckpointError, ConfigError, FastaError, OutputError, RunError
@@ -23,28 +23,13 @@ from umbel.predict.scan import ScanSettings, scan_file
 from umbel.predict.stream_report import MeasuredCost, StreamingReport
 from umbel.progress import Reporter
 
-CONFIG = ModelConfig(
-    pattern="Hd He",
-    n_layers=4,
-    d_model=12,
-    d_state=4,
-    n_heads=2,
-    ffn_hidden=16,
-    n_experts=3,
-    gating="normalised",
-    top_k=2,
-    vocab_size=92,
-)
+CONFIG = replace(toy_stream_model(), vocab_size=92)
 
 
 def save(folder, k=1, overlapping=False, **changes):
     """Save a model whose weights are large enough for every layer to matter."""
     tokens = KmerTokens(k, overlapping)
-    model = new_model(replace(CONFIG, **changes), 256, 3, describe(tokens))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "log_decay" not in name:
-                parameter.mul_(1.5)
+    model = enlarge(new_model(replace(CONFIG, **changes), 256, 3, describe(tokens)))
     save_checkpoint(folder, model, hf_tokenizer(tokens, 256))
     return folder
 

@@ -11,13 +11,13 @@ from umbel.ops.threads import COUNTER, ENTERED, FIRST, SCRATCH, SCRATCH_FLOATS, 
 from umbel.ops.vectors import (
     LANES,
     fetch_add,
-    int_at,
     kernel,
     load,
     load_part,
     sigmoid,
     silu,
     silu_slope,
+    span_of,
     store,
     store_part,
     zero,
@@ -50,9 +50,7 @@ def forward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, tile = task // n_tiles, task % n_tiles
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         x = x0 + 4 * batch * x_b
         for block in range(0, width, BLOCK):
             for s in range(n_directions):
@@ -86,9 +84,7 @@ def backward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, tile = task // n_tiles, task % n_tiles
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         x = x0 + 4 * batch * x_b
         t_low, t_high = tile * ROWS, min(length, tile * ROWS + ROWS)
         for c in range(0, width, LANES):

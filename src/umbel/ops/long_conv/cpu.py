@@ -13,9 +13,8 @@ from umbel.ops.threads import address, launch, load_kernels
 
 def _decays(poles: Tensor) -> tuple[Tensor, Tensor]:
     """Give the parts of e**lambda, (D, S) each, in float64."""
-    exact = poles.double()
-    size = torch.exp(exact[..., 0])
-    return size * torch.cos(exact[..., 1]), size * torch.sin(exact[..., 1])
+    real, imaginary = modes.exact_powers(poles, torch.ones(1, dtype=torch.float64))
+    return real[..., 0], imaginary[..., 0]
 
 
 def _tables(residues: Tensor, poles: Tensor, lanes: int) -> Tensor:

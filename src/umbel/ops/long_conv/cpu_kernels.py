@@ -19,11 +19,11 @@ from umbel.ops.threads import COUNTER, ENTERED, FIRST, SCRATCH, SCRATCH_FLOATS, 
 from umbel.ops.vectors import (
     LANES,
     fetch_add,
-    int_at,
     keep_apart,
     kernel,
     load,
     load_part,
+    span_of,
     splat,
     store,
     store_part,
@@ -111,9 +111,7 @@ def forward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, group = task // n_groups, task % n_groups
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         low = group * GROUP * LANES
         high = min(width, low + GROUP * LANES)
         z, row = z0 + 4 * batch * z_b, batch * length * width

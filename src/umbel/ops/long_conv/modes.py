@@ -32,7 +32,7 @@ def positions(length: int, device: torch.device) -> Tensor:
     return _positions(length, device) if torch.compiler.is_compiling() else _shared_positions(length, device)
 
 
-def _exact_powers(poles: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def exact_powers(poles: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Give the parts of e**(lambda t), (D, S, T) each, in float64."""
     poles = poles.double()
     size, angle = torch.exp(poles[..., :1] * t), poles[..., 1:] * t
@@ -46,12 +46,12 @@ class _Powers(torch.autograd.Function):
     def forward(ctx: Any, poles: Tensor, t: Tensor, evenly: bool) -> Tensor:
         if evenly and len(t) > 2 * FEW:
             # Products in float64 lose nothing that float32 could show, and cost less than cosines.
-            (a_re, a_im), (b_re, b_im) = (_exact_powers(poles, part) for part in (t[::FEW], t[:FEW] - t[0]))
+            (a_re, a_im), (b_re, b_im) = (exact_powers(poles, part) for part in (t[::FEW], t[:FEW] - t[0]))
             a_re, a_im, b_re, b_im = a_re[..., None], a_im[..., None], b_re[..., None, :], b_im[..., None, :]
             parts = (a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re)
             found = torch.stack([x.to(poles.dtype).flatten(2)[..., : len(t)] for x in parts], 1)
         else:
-            found = torch.stack(_exact_powers(poles, t), 1).to(poles.dtype)
+            found = torch.stack(exact_powers(poles, t), 1).to(poles.dtype)
         ctx.save_for_backward(found, t)
         return found
 

@@ -15,7 +15,6 @@ from umbel.ops.vectors import (
     LANES,
     exp2,
     fetch_add,
-    int_at,
     keep_apart,
     kernel,
     load,
@@ -23,6 +22,7 @@ from umbel.ops.vectors import (
     put,
     sigmoid,
     silu_slope,
+    span_of,
     splat,
     splat_at,
     store,
@@ -116,9 +116,7 @@ def backward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, group = task // n_groups, task % n_groups
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         low = group * wide * LANES
         high = min(width, low + wide * LANES)
         for s in range(n_directions):
@@ -236,9 +234,7 @@ def gate_backward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, tile = task // ((length + CHUNK - 1) // CHUNK), task % ((length + CHUNK - 1) // CHUNK)
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         for t in range(tile * CHUNK, min(length, tile * CHUNK + CHUNK)):
             row = (batch * length + t) * width
             for c in range(0, width, LANES):

@@ -19,7 +19,6 @@ from umbel.ops.vectors import (
     exp2,
     exp2_of_product,
     fetch_add,
-    int_at,
     keep_apart,
     kernel,
     least,
@@ -29,6 +28,7 @@ from umbel.ops.vectors import (
     maximum,
     minimum,
     sigmoid,
+    span_of,
     splat_at,
     store,
     store_part,
@@ -151,9 +151,7 @@ def forward(a):  # type: ignore[no-untyped-def]
         if task >= a[TASKS]:
             return
         batch, group = task // n_groups, task % n_groups
-        start, stop = 0, length
-        if spans != 0:
-            start, stop = int_at(spans, 2 * batch), int_at(spans, 2 * batch + 1)
+        start, stop = span_of(spans, batch, length)
         low = group * GROUP * LANES
         high = min(width, low + GROUP * LANES)
         row = batch * length * width
