@@ -35,7 +35,7 @@ import torch
 
 from umbel.config import RunConfig, apply_settings, to_dict
 from umbel.data.batches import IGNORED, TrainingBatches
-from umbel.data.store import Corpus
+from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import describe, make_tokens
 from umbel.errors import RunError
 from umbel.files import write_json

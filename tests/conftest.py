@@ -34,7 +34,7 @@ def toy_manifest(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy_corpus(toy_manifest, tmp_path_factory):
     """A corpus of windows of 256 bp with roles train, valid and test, and an annotation."""
-    from umbel.data.corpus import build_corpus
+    from umbel.data.corpus.build import build_corpus
 
     return build_corpus(toy_manifest, tmp_path_factory.mktemp("corpus") / "toy", toy_run().corpus)
 

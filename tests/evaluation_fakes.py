@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from umbel.config import CorpusConfig
-from umbel.data.store import Contig, Window
+from umbel.data.corpus.store import Contig, Window
 from umbel.genome.annotation import REGIONS
 
 CDS, INTRON, INTERGENIC = (REGIONS.index(name) for name in ("cds", "intron", "intergenic"))

@@ -17,12 +17,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Corpus": "umbel.data.store",
+    "Corpus": "umbel.data.corpus.store",
     "ModelConfig": "umbel.config",
     "Predictor": "umbel.predict.predictor",
     "RunConfig": "umbel.config",
     "UmbelError": "umbel.errors",
-    "build_corpus": "umbel.data.corpus",
+    "build_corpus": "umbel.data.corpus.build",
     "embed_file": "umbel.predict.embed",
     "evaluate_checkpoint": "umbel.evaluate.runner",
     "load": "umbel.predict.predictor",

@@ -139,8 +139,62 @@ class TokensConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class RepeatsConfig:
+    """How repeats are found where the manifest asks for an assembly's own k-mer counts (``repeat_mask = "kmer"``)."""
+
+    k: Annotated[int, Field(ge=0, le=31)] = 0
+    """Bases of a k-mer; 0 takes the least k at which a random genome of that size would repeat few: see
+    :func:`umbel.data.corpus.masks.repeat_k`."""
+    min_copies: Annotated[int, Field(ge=2, le=255)] = 3
+    """A k-mer seen so often, on either strand, is a repeat."""
+    gap_bp: Natural = 50
+    """Repeats nearer than this become one."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DuplicatesConfig:
+    """Which stretches count as copies of each other, from sketches of their k-mers."""
+
+    ani: Fraction = 0.95
+    """Average nucleotide identity from which on two stretches are copies; 0 looks for none. A share ``ani ** k`` of
+    one's k-mers must be in the other."""
+    k: Annotated[int, Field(ge=11, le=31)] = 21
+    scaled: Count = 64
+    """One in so many k-mers is kept in a sketch."""
+    segment_bp: Annotated[int, Field(ge=256)] = 8_192
+    """Contigs are compared in segments of this length; a copy is found at whatever offset."""
+    max_copies: Annotated[int, Field(ge=2)] = 50
+    """K-mers in more segments than this are not compared, or transposons would be compared all with all."""
+    min_hashes: Annotated[int, Field(ge=4)] = 16
+    """A segment with fewer k-mers left in its sketch is not judged, and counted."""
+    scope: Literal["all", "species"] = "all"
+    """Remove copies from training across species, or only those within one. Across roles they always go."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SplitConfig:
+    """Which contigs validate and test, where the manifest does not say it for an assembly."""
+
+    valid_frac: Fraction = 0.0
+    """Share of an assembly's bases, as whole contigs or homeologous groups, that validate."""
+    test_frac: Fraction = 0.0
+    seed: Natural = 0
+    valid_species: tuple[str, ...] = ()
+    """Species all of whose contigs validate, whatever the manifest says."""
+    test_species: tuple[str, ...] = ()
+    valid_families: tuple[str, ...] = ()
+    test_families: tuple[str, ...] = ()
+    drop_copies: bool = True
+    """Leave out of training what has a copy in a held-out role, and out of validation what has one in the test."""
+
+    def __post_init__(self) -> None:
+        if self.valid_frac + self.test_frac >= 1:
+            raise ValueError("split.valid_frac and split.test_frac must add up to less than 1")
+
+
+@dataclass(frozen=True, config=_STRICT)
 class CorpusConfig:
-    """How assemblies are cut into windows."""
+    """What of the assemblies is kept, and how it is cut into windows."""
 
     window_bp: Count = 32_768
     overlap_bp: Annotated[int, Field(ge=0, le=128)] = 128
@@ -148,11 +202,40 @@ class CorpusConfig:
     max_n_frac: Fraction = 0.02
     """Windows with a larger share of N are dropped, and counted."""
     min_window_bp: Count = 64
-    """A contig's last, shorter window is kept from this length on, else counted as lost."""
+    """The last, shorter window of a stretch is kept from this length on, else counted as lost."""
+    split_n_bp: Natural = 0
+    """Cut contigs at runs of at least so many N, so that no window holds one; 0 cuts nowhere, as published."""
+    min_contig_bp: Natural = 0
+    """Contigs below this length are left out."""
+    min_n50_bp: Natural = 50_000
+    """Assemblies with a lower contig N50 are left out, but for the best of its species."""
+    screen_share: Fraction = 0.5
+    """A contig with this share of its k-mers in a screen of the manifest (organelles, contaminants) is left out."""
+    repeats: RepeatsConfig = dataclasses.field(default_factory=RepeatsConfig)
+    duplicates: DuplicatesConfig = dataclasses.field(default_factory=DuplicatesConfig)
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
         if self.overlap_bp >= self.window_bp:
             raise ValueError(f"overlap_bp {self.overlap_bp} must be below window_bp {self.window_bp}")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BalanceConfig:
+    """How often training sees each species; see ``umbel.data.balance``."""
+
+    alpha: NonNegative = 1.0
+    """Within a family a species is drawn with chance proportional to its bases to this power."""
+    beta: NonNegative = 1.0
+    """A family is drawn with chance proportional to its bases to this power."""
+    max_epochs: NonNegative = 0.0
+    """No species is seen more often than this; what it would have had goes to the others. 0 sets no bound."""
+    min_species: Count = 1
+    """Every optimiser step sees at least so many species; a run that cannot promise it does not start."""
+    n_species: Natural = 0
+    """Train on the so many species with the most bases; 0 takes all."""
+    pool_bp: Natural = 0
+    """Train on about so many different bases, shared among the species by their chances; 0 takes all."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -170,10 +253,26 @@ class MaskingConfig:
     """Loss weight of soft-masked (lower-case, repeat) bases; others weigh 1."""
     loss_on: Literal["masked", "real"] = "masked"
     """``masked`` is right; ``real`` also counts every visible base, as the released script does (defect D-4)."""
+    uniform_weight: NonNegative = 1.0
+    """A window gets one objective, drawn by these three weights: single tokens are hidden,"""
+    span_weight: NonNegative = 0.0
+    """runs of tokens are hidden,"""
+    placement_weight: NonNegative = 0.0
+    """or spans are cut out, shuffled, and to be put back."""
+    span_mean_tokens: Annotated[float, Field(ge=1)] = 3.0
+    """Mean of the geometric distribution that the lengths of hidden runs are drawn from, before it is cut."""
+    span_max_tokens: Count = 10
+    """No hidden run is drawn longer."""
+    placement_spans: Annotated[int, Field(ge=2, le=64)] = 4
+    """Spans cut out of a window."""
+    placement_span_tokens: Count = 16
+    """Tokens of a cut span."""
 
     def __post_init__(self) -> None:
         if self.as_mask_frac + self.as_random_frac > 1:
             raise ValueError("as_mask_frac and as_random_frac must not add up to more than 1")
+        if not self.uniform_weight + self.span_weight + self.placement_weight:
+            raise ValueError("uniform_weight, span_weight and placement_weight are all 0: nothing would be asked")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -213,6 +312,8 @@ class TrainConfig:
     """Weight of the Switch-style load-balance loss (0 as published)."""
     z_coef: NonNegative = 0.0
     """Weight of the router z-loss (0 as published)."""
+    placement_coef: NonNegative = 1.0
+    """Weight of the span-placement loss beside the masked loss."""
     bias_rate: NonNegative = 1e-3
     """Step by which an expert's selection bias follows its load, with ``model.gating=bias``."""
     autocast: Literal["auto", "bf16", "off"] = "auto"
@@ -231,6 +332,7 @@ class RunConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     tokens: TokensConfig = dataclasses.field(default_factory=TokensConfig)
+    balance: BalanceConfig = dataclasses.field(default_factory=BalanceConfig)
     masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)

@@ -24,7 +24,7 @@ def build(
 ) -> None:
     """Pack assemblies and cut them into windows: same inputs and settings, same bytes."""
     from umbel.config import apply_settings
-    from umbel.data.corpus import build_corpus
+    from umbel.data.corpus.build import build_corpus
     from umbel.train.recipes import load_recipe
 
     run = apply_settings(load_recipe(recipe), settings or [])
@@ -43,7 +43,7 @@ def check(
     corpus: Annotated[Path, typer.Argument(help="Folder made by umbel corpus build.")], json: Json = False
 ) -> None:
     """Compare every file of a corpus with its checksum."""
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
     opened = Corpus.open(corpus)
     opened.check()

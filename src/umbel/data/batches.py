@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from umbel.config import MaskingConfig
+from umbel.data.corpus.store import Corpus
 from umbel.data.masking import IGNORED, Example, corrupt, epoch_order, is_reversed
 from umbel.data.rows import PackedRows
-from umbel.data.store import Corpus
 from umbel.data.vocabulary import PAD_ID
 from umbel.errors import CorpusError
 from umbel.genome.sequence import revcomp

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 import umbel
 from umbel.data.bpe import FIXED, STRETCH_BP, BpeTokens
+from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import KmerTokens
-from umbel.data.store import Corpus
 from umbel.data.tokenizer_parts import dressed, pieces_of
 from umbel.data.vocabulary import SPECIAL_TOKENS
 from umbel.errors import ConfigError, CorpusError, InputError, RunError

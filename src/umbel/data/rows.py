@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from umbel.config import MaskingConfig
+from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import KmerTokens
 from umbel.data.masking import Example, corrupt, epoch_order, reversed_in_epoch
-from umbel.data.store import Corpus
 from umbel.genome.sequence import revcomp
 from umbel.progress import Reporter, reporter_or_silent
 

@@ -14,7 +14,7 @@ from umbel.model.routing import expert_load
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
 Codes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]

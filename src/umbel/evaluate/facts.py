@@ -12,7 +12,7 @@ import numpy.typing as npt
 from umbel.model.checkpoint import checkpoint_folder
 
 if TYPE_CHECKING:
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
 
 def find_run(checkpoint: Path) -> tuple[Path, Path | None]:

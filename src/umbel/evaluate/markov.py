@@ -16,7 +16,7 @@ import numpy.typing as npt
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ from umbel.evaluate.metrics import Estimate, bootstrap_ratio, perplexity
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

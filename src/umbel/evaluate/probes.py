@@ -26,7 +26,7 @@ from umbel.progress import Reporter, reporter_or_silent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from umbel.data.store import Corpus
+    from umbel.data.corpus.store import Corpus
 
 Codes = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]

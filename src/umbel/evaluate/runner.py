@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from umbel.config import Natural, from_dict, read_value
-from umbel.data.store import Corpus
+from umbel.data.corpus.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.experts import Router, record_experts
 from umbel.evaluate.facts import corpus_facts, find_run, model_facts, run_facts

@@ -15,9 +15,9 @@ import torch
 import umbel
 from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
+from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import Encoding
 from umbel.data.masking import anchor_frac, hidden_positions, hide
-from umbel.data.store import Corpus
 from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import ConfigError, RunError
 from umbel.files import write_json, writing

@@ -13,7 +13,7 @@ import umbel
 from umbel.config import TokensConfig
 from umbel.data.bpe import FIXED, BpeTokens
 from umbel.data.bpe_training import FACTS_FILE, train_bpe
-from umbel.data.store import Corpus
+from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import describe, hf_tokenizer, load_tokens, make_tokens
 from umbel.errors import CheckpointError, ConfigError, CorpusError, InputError, OutputError, RunError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from umbel.config import CorpusConfig
-from umbel.data.corpus import build_corpus
+from umbel.data.corpus.build import build_corpus
 from umbel.genome.annotation import REGIONS
 from umbel.genome.fasta import read_fasta
 from umbel.genome.sequence import decode, revcomp

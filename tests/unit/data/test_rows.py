@@ -6,7 +6,7 @@ from toys import toy_run
 
 from umbel.config import CorpusConfig, MaskingConfig, TokensConfig, apply_settings
 from umbel.data.batches import TrainingBatches, collate_rows
-from umbel.data.corpus import build_corpus
+from umbel.data.corpus.build import build_corpus
 from umbel.data.kmers import KmerTokens, framed
 from umbel.data.masking import IGNORED, Example, corrupt, epoch_order, reversed_in_epoch
 from umbel.data.rows import PackedRows, count_tokens

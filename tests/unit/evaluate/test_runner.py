@@ -11,8 +11,8 @@ from toys import toy_run, write_toy_project
 
 from umbel.config import CorpusConfig
 from umbel.data.bpe import FIXED, BpeTokens
-from umbel.data.corpus import build_corpus
-from umbel.data.store import Corpus
+from umbel.data.corpus.build import build_corpus
+from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import describe, hf_tokenizer
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate import runner

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig, from_dict
-from umbel.data.manifest import ROLES
-from umbel.data.tables import columns_of
+from umbel.data.corpus.manifest import ROLES
+from umbel.data.corpus.tables import columns_of
 from umbel.errors import ConfigError, CorpusError
 from umbel.files import sha256_file
 from umbel.genome.interval import Interval
@@ -61,6 +61,14 @@ class Window:
     start: int
     end: int
     role: str
+
+
+@dataclass(frozen=True)
+class Species:
+    """A species of a corpus; ``family`` is ``""`` where the manifest does not tell it."""
+
+    name: str
+    family: str
 
 
 class Corpus:
@@ -189,6 +197,22 @@ class Corpus:
     def assemblies(self) -> tuple[str, ...]:
         """Names of the assemblies, in the order of the manifest."""
         return tuple(facts["assembly"] for facts in self.facts["assemblies"])
+
+    @cached_property
+    def species(self) -> tuple[Species, ...]:
+        """Species of the corpus, in the order in which the manifest first names them."""
+        family_of: dict[str, str] = {}
+        for facts in self.facts["assemblies"]:
+            family_of.setdefault(facts["species"], facts["family"])
+        return tuple(Species(name, family) for name, family in family_of.items())
+
+    def window_species(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Species of each window, ``(n,)``: indices into :attr:`species`."""
+        place = {species.name: number for number, species in enumerate(self.species)}
+        species_of = {facts["assembly"]: place[facts["species"]] for facts in self.facts["assemblies"]}
+        columns = self._windows
+        of_code = np.array([species_of[name] for name in columns["assembly_names"]], np.int64)
+        return of_code[columns["assembly"][ids]]
 
     def contigs(self, role: str | None = None) -> list[Contig]:
         """Contigs of one role, or of all (``None``), in the order of manifest and FASTA."""

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from toys import ROLE_OF, write_toy_project
 
-from umbel.data.manifest import Assembly, read_manifest
+from umbel.data.corpus.manifest import Assembly, read_manifest
 from umbel.errors import ManifestError
 
 HEAD = '[[assembly]]\nspecies = "S"\nassembly = "a"\nfasta = "a.fa"\n'
@@ -115,7 +115,7 @@ def test_a_manifest_that_is_not_there_not_text_or_of_no_known_kind_is_refused(fo
 
 
 def test_both_manifests_of_the_guide_are_read_and_say_the_same(tmp_path):
-    guide = (Path(__file__).parents[3] / "docs/guide/corpus.md").read_text()
+    guide = (Path(__file__).parents[4] / "docs/guide/corpus.md").read_text()
     toml = re.search(r"```toml\n(.*?)```", guide, re.DOTALL)[1]
     table = re.search(r"```\n(species,.*?)```", guide, re.DOTALL)[1]
     for name in ("tair10.fa.gz", "tair10.gff3.gz"):

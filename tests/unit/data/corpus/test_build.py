@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from toys import NAMES, fasta_text, gff3_row, toy_sequences, write_toy_project
 
-import umbel.data.corpus
-import umbel.data.packing
+import umbel.data.corpus.build
+import umbel.data.corpus.packing
 from umbel.config import CorpusConfig
-from umbel.data.corpus import build_corpus
-from umbel.data.packing import cut_windows
+from umbel.data.corpus.build import build_corpus
+from umbel.data.corpus.packing import cut_windows
 from umbel.errors import AnnotationError, CorpusError, FastaError, ManifestError, OutputError, RunError
 from umbel.progress import Reporter
 
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_no_half_folder_and_a_later_call_the_same_bytes(tmp_p
 
     with monkeypatch.context() as patch:
         if file == "nibbles":
-            patch.setattr(umbel.data.packing, "pack", full)
+            patch.setattr(umbel.data.corpus.packing, "pack", full)
         elif file == "table":
             patch.setattr(pq, "write_table", full)
         else:
@@ -246,9 +246,9 @@ def test_an_error_in_one_assembly_keeps_the_finished_ones_for_the_next_call(tmp_
     assert (tmp_path / "corpus.partial/parts/toy0.json").exists()
     (tmp_path / "in/toy1.fa").write_text(good)
     packed = []
-    plain = umbel.data.corpus.pack_assembly
+    plain = umbel.data.corpus.build.pack_assembly
     monkeypatch.setattr(
-        umbel.data.corpus, "pack_assembly", lambda job, note: packed.append(job.assembly.name) or plain(job, note)
+        umbel.data.corpus.build, "pack_assembly", lambda job, note: packed.append(job.assembly.name) or plain(job, note)
     )
     assert folder_bytes(build_corpus(manifest, tmp_path / "corpus", CONFIG).path) == whole
     assert packed == ["toy1"]
@@ -279,7 +279,7 @@ def test_kill_9_at_any_moment_and_the_same_command_give_the_same_bytes(tmp_path)
         "plain = os.replace\n"
         "def slow(*a):\n    time.sleep(0.02); plain(*a); time.sleep(0.02)\n"
         "os.replace = slow\n"
-        "from umbel.data.corpus import build_corpus\n"
+        "from umbel.data.corpus.build import build_corpus\n"
         "from umbel.config import CorpusConfig\n"
         "print('go', flush=True)\n"
         "build_corpus(sys.argv[1], sys.argv[2], CorpusConfig(window_bp=512, overlap_bp=128))\n"
@@ -315,7 +315,7 @@ def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path, monkeypatch)
 
     manifest = write_toy_project(tmp_path / "in", n_assemblies=2)
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", lambda self, *args: Broken())
-    monkeypatch.setattr(umbel.data.corpus, "as_completed", list)
+    monkeypatch.setattr(umbel.data.corpus.build, "as_completed", list)
     with pytest.raises(RunError, match=r"a worker process was killed.* with fewer workers"):
         build_corpus(manifest, tmp_path / "corpus", CONFIG, workers=2)
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
@@ -326,7 +326,7 @@ def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     manifest = write_toy_project(tmp_path)
-    monkeypatch.setattr(umbel.data.corpus, "sha256_file", denied)
+    monkeypatch.setattr(umbel.data.corpus.build, "sha256_file", denied)
     with pytest.raises(ManifestError, match=r"toy0\.fa cannot be read: Permission denied"):
         build_corpus(manifest, tmp_path / "corpus", CONFIG)
 

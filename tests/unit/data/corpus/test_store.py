@@ -7,8 +7,8 @@ import pytest
 from toys import NAMES, ROLE_OF, toy_sequences, write_toy_project
 
 from umbel.config import CorpusConfig
-from umbel.data.corpus import build_corpus
-from umbel.data.store import Contig, Corpus
+from umbel.data.corpus.build import build_corpus
+from umbel.data.corpus.store import Contig, Corpus
 from umbel.errors import CorpusError
 from umbel.genome.annotation import REGIONS
 from umbel.genome.sequence import encode

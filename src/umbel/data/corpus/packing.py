@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig
-from umbel.data.manifest import ROLES, Assembly
-from umbel.data.store import nibbles_name
-from umbel.data.tables import CONTIGS_SCHEMA, REGIONS_SCHEMA, WINDOWS_SCHEMA
+from umbel.data.corpus.manifest import ROLES, Assembly
+from umbel.data.corpus.store import nibbles_name
+from umbel.data.corpus.tables import CONTIGS_SCHEMA, REGIONS_SCHEMA, WINDOWS_SCHEMA
 from umbel.errors import AnnotationError, ManifestError
 from umbel.files import sha256_file, sha256_json, whole_file, write_json
 from umbel.genome.annotation import read_gff3, region_runs

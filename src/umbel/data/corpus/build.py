@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig, to_dict
-from umbel.data.manifest import ROLES, Assembly, read_manifest
-from umbel.data.packing import NO_ROLE, AssemblyJob, pack_assembly, write_table
-from umbel.data.store import (
+from umbel.data.corpus.manifest import ROLES, Assembly, read_manifest
+from umbel.data.corpus.packing import NO_ROLE, AssemblyJob, pack_assembly, write_table
+from umbel.data.corpus.store import (
     CONTIGS_FILE,
     FACTS_FILE,
     FORMAT,
@@ -54,7 +54,7 @@ def build_corpus(
     Parameters
     ----------
     manifest
-        TOML or CSV, see :func:`umbel.data.manifest.read_manifest`.
+        TOML or CSV, see :func:`umbel.data.corpus.manifest.read_manifest`.
     out
         Folder to make. If it already holds the corpus of the same inputs and settings, it is opened and left as it is.
     config
@@ -123,6 +123,7 @@ def _job(manifest: Path, assembly: Assembly, config: CorpusConfig, folder: Path)
     """Return the job of an assembly and what the manifest says about it, with the hashes of its files."""
     told: dict[str, Any] = {
         "species": assembly.species,
+        "family": "",
         "assembly": assembly.name,
         "licence": assembly.licence,
         "source": assembly.source,
