@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,9 +27,12 @@ from umbel.genome.interval import Interval
 from umbel.genome.sequence import Codes, Mask, unpack
 
 FORMAT = "umbel-corpus"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FACTS_FILE = "corpus.json"
 CONTIGS_FILE, WINDOWS_FILE, REGIONS_FILE = "contigs.parquet", "windows.parquet", "regions.parquet"
+SEGMENTS_FILE = "segments.parquet"
+CHECKED_BYTES = 1 << 18
+"""Packed bases have one checksum for so many bytes."""
 
 
 def nibbles_name(assembly: str) -> str:
@@ -44,12 +48,13 @@ def nibbles_name(assembly: str) -> str:
 
 @dataclass(frozen=True)
 class Contig:
-    """One contig of a corpus; ``role`` is ``""`` where the manifest gives it none."""
+    """One contig of a corpus; ``role`` is ``""`` where it has none, and ``reason`` says why."""
 
     assembly: str
     contig: str
     length: int
     role: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,38 @@ class Species:
 
     name: str
     family: str
+
+
+class _Packed:
+    """A memory map of packed bases, each block of which is compared with its checksum when it is first read."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self._bytes = np.memmap(path, np.uint8, "r")
+            self._sums = np.fromfile(path.with_suffix(".crc32"), "<u4")
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"{path}: damaged ({error}). Build the corpus again.") from error
+        if len(self._sums) != -(-len(self._bytes) // CHECKED_BYTES):
+            raise CorpusError(f"{path}: truncated. Build the corpus again.")
+        self._is_checked = np.zeros(len(self._sums), bool)
+
+    def read(self, offset: int, length: int, start: int, end: int, contig: str) -> npt.NDArray[np.uint8]:
+        """Give the packed contig at ``offset``, of which bases ``start`` to ``end`` have been checked."""
+        n_bytes = -(-length // 2)
+        if offset + n_bytes > len(self._bytes):
+            raise CorpusError(f"{self._path}: truncated. Build the corpus again.")
+        first, last = (offset + start // 2) // CHECKED_BYTES, (offset + max(start, end - 1) // 2) // CHECKED_BYTES
+        for block in range(first, last + 1):
+            if not self._is_checked[block]:
+                part = self._bytes[block * CHECKED_BYTES : (block + 1) * CHECKED_BYTES]
+                if zlib.crc32(part.data) != self._sums[block]:
+                    raise CorpusError(
+                        f"{self._path}: damaged in block {block} (bytes {block * CHECKED_BYTES:,} on), which holds "
+                        f"bases of contig {contig!r}. Build the corpus again, or copy it again."
+                    )
+                self._is_checked[block] = True
+        return self._bytes[offset : offset + n_bytes]
 
 
 class Corpus:
@@ -93,7 +130,7 @@ class Corpus:
         self.facts = facts
         self.hash: str = facts["hash"]
         self.config = from_dict(CorpusConfig, facts["settings"], f"{path / FACTS_FILE}, settings")
-        self._packed: dict[str, npt.NDArray[np.uint8]] = {}
+        self._packed: dict[str, _Packed] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
@@ -115,10 +152,10 @@ class Corpus:
             raise CorpusError(f"{folder / FACTS_FILE}: damaged ({error}). Build the corpus again.") from error
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise CorpusError(f"{folder / FACTS_FILE}: not the description of an umbel corpus.")
-        if facts.get("format_version", 0) > FORMAT_VERSION:
+        if facts.get("format_version") != FORMAT_VERSION:
             raise CorpusError(
-                f"{folder}: written in corpus format {facts['format_version']}, this umbel reads up to "
-                f"{FORMAT_VERSION}. Update umbel, or build the corpus again."
+                f"{folder}: written in corpus format {facts.get('format_version')}, this umbel reads {FORMAT_VERSION}. "
+                "Build the corpus again, or use the umbel that wrote it."
             )
         try:
             corpus = cls(folder, facts)
@@ -153,7 +190,7 @@ class Corpus:
         rows = self._table(CONTIGS_FILE).to_pylist()
         return {
             (row["assembly"], row["contig"]): (
-                Contig(row["assembly"], row["contig"], row["length"], row["role"]),
+                Contig(row["assembly"], row["contig"], row["length"], row["role"], row["reason"]),
                 row["offset"],
             )
             for row in rows
@@ -276,16 +313,8 @@ class Corpus:
         found, offset = self._contig(assembly, contig, start, end)
         packed = self._packed.get(assembly)
         if packed is None:
-            path = self.path / nibbles_name(assembly)
-            try:
-                packed = np.memmap(path, np.uint8, "r")
-            except (OSError, ValueError) as error:
-                raise CorpusError(f"{path}: damaged ({error}). Build the corpus again.") from error
-            self._packed[assembly] = packed
-        n_bytes = -(-found.length // 2)
-        if offset + n_bytes > len(packed):
-            raise CorpusError(f"{self.path / nibbles_name(assembly)}: truncated. Build the corpus again.")
-        return unpack(packed[offset : offset + n_bytes], start, end)
+            packed = self._packed[assembly] = _Packed(self.path / nibbles_name(assembly))
+        return unpack(packed.read(offset, found.length, start, end, contig), start, end)
 
     def regions(self, assembly: str, contig: str, start: int, end: int) -> npt.NDArray[np.uint8] | None:
         """Region code of each base, ``(end - start,)``, indices into ``umbel.genome.annotation.REGIONS``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ import pyarrow as pa
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 CONTIGS_SCHEMA = pa.schema(
-    {"assembly": _NAME, "contig": pa.string(), "length": pa.int64(), "role": _NAME, "offset": pa.int64()}
+    {
+        "assembly": _NAME,
+        "contig": pa.string(),
+        "length": pa.int64(),
+        "role": _NAME,
+        "offset": pa.int64(),
+        "reason": pa.string(),
+    }
 )
 WINDOWS_SCHEMA = pa.schema(
     {
@@ -26,6 +34,31 @@ WINDOWS_SCHEMA = pa.schema(
 REGIONS_SCHEMA = pa.schema(
     {"assembly": _NAME, "contig": _NAME, "start": pa.int64(), "end": pa.int64(), "region": pa.uint8()}
 )
+
+
+SEGMENTS_SCHEMA = pa.schema(
+    {
+        "assembly": _NAME,
+        "contig": _NAME,
+        "start": pa.int64(),
+        "end": pa.int64(),
+        "role": _NAME,
+        "cluster": pa.int32(),
+        "fate": _NAME,
+        "copy_of": pa.int32(),
+    }
+)
+
+
+def named(codes: npt.NDArray[Any], names: Sequence[str]) -> pa.DictionaryArray:
+    """Give a text column as indices into ``names``.
+
+    Examples
+    --------
+    >>> named(np.array([1, 0]), ["a", "b"]).to_pylist()
+    ['b', 'a']
+    """
+    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), list(names))
 
 
 def columns_of(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
