@@ -15,7 +15,7 @@ import umbel.files
 from umbel.config import CorpusConfig
 from umbel.data import packing
 from umbel.data.corpus.build import build_corpus
-from umbel.data.corpus.packing import cut_windows
+from umbel.data.corpus.windows import cut_windows
 from umbel.genome.interval import Interval
 from umbel.genome.sequence import IUPAC, complement, decode, encode, pack, revcomp, reverse, unpack
 

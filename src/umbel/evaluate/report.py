@@ -126,7 +126,7 @@ def _some(names: list[str]) -> str:
 def render_report(result: dict[str, Any]) -> str:
     """Return the page as HTML, from the content of ``evaluation.json``."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,8 @@ def _window_stage(
             "nibbles": each.facts["nibbles"],
             "contigs": [[contig.name, contig.role] for contig in cut],
             "removed": {
-                removal: hashlib.sha256(np.ascontiguousarray(rows)).hexdigest() for removal, rows in removed.items()
+                removal: hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
+                for removal, rows in removed.items()
             },
             "settings": {
                 name: getattr(config, name)

@@ -6,6 +6,7 @@ function to report them with.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -164,7 +165,9 @@ def _on_ray(work: Work[J], jobs: Sequence[J], workers: int, advance: Advance) ->
 
     started = not ray.is_initialized()
     if started:
-        ray.init(address=None, num_cpus=None, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        # A cluster has its own idea of its cores.
+        n_cores = None if "RAY_ADDRESS" in os.environ else workers
+        ray.init(num_cpus=n_cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
     remote = ray.remote(num_cpus=1, max_retries=0)(_quietly)
     waiting = list(range(len(jobs)))[::-1]
     running: dict[Any, int] = {}

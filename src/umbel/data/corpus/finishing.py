@@ -79,7 +79,15 @@ def finish(
         if parts:
             write_table(folder / name, pa.concat_tables(parts))
             names.append(name)
-    columns = zip(decided.packed, decided.roles, decided.cuts, decided.windows, tables[WINDOWS_FILE], strict=True)
+    columns = zip(
+        decided.packed,
+        decided.roles,
+        decided.cuts,
+        decided.windows,
+        tables[WINDOWS_FILE],
+        decided.copies.spectra,
+        strict=True,
+    )
     assemblies = [_assembly_facts(*row) for row in columns]
     write_json(
         folder / FACTS_FILE,
@@ -131,7 +139,12 @@ def _contigs_table(packed: Packed, cut: Sequence[CutContig]) -> pa.Table:
 
 
 def _assembly_facts(
-    packed: Packed, roles: Roles, cut: Sequence[CutContig], windows: dict[str, Any], table: pa.Table
+    packed: Packed,
+    roles: Roles,
+    cut: Sequence[CutContig],
+    windows: dict[str, Any],
+    table: pa.Table,
+    spectrum: list[int],
 ) -> dict[str, Any]:
     """All that ``corpus.json`` says about one assembly."""
     tallies: dict[str, dict[str, Any]] = {
@@ -167,6 +180,7 @@ def _assembly_facts(
         "roles": tallies,
         "fates": windows["fates"],
         "histograms": windows["histograms"],
+        "kmer_spectrum": spectrum,
     }
 
 

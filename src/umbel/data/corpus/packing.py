@@ -6,6 +6,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from umbel.data.corpus.parts import Part
 from umbel.data.corpus.statistics import StatisticsBuilder
 from umbel.data.corpus.store import CHECKED_BYTES
 from umbel.data.corpus.tables import REGIONS_SCHEMA, named
-from umbel.errors import AnnotationError
+from umbel.errors import AnnotationError, ManifestError
 from umbel.files import whole_file
 from umbel.genome.annotation import read_gff3, region_runs
 from umbel.genome.fasta import read_pieces
@@ -50,6 +51,7 @@ class PackJob:
         Bytes of the FASTA file, which is what is reported.
     """
 
+    manifest: Path
     assembly: Assembly
     part: Part
     nibbles: Path
@@ -72,8 +74,8 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
 
     Raises
     ------
-    FastaError, AnnotationError
-        If an input is wrong.
+    FastaError, AnnotationError, ManifestError
+        If an input is wrong, or the manifest names a contig that the FASTA does not have.
     OutputError
         If the files cannot be written.
     """
@@ -97,6 +99,7 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
             row["soft_masked"] += int(np.count_nonzero(piece.soft_mask))
             letters.update(piece.letters)
             row["letters"] = json.dumps(letters, sort_keys=True)
+        _require_contigs(job, [row["contig"] for row in contigs])
         regions, annotation = _regions(job.assembly, {row["contig"]: row["length"] for row in contigs})
     write_checksums(job.nibbles)
     tables = {"contigs": pa.Table.from_pylist(contigs, _PACKED_CONTIGS), "regions": regions}
@@ -144,6 +147,18 @@ def write_table(path: Path, table: pa.Table) -> None:
     with whole_file(path) as temporary:
         # One chunk, so that the bytes depend on the rows and not on how they came together.
         pq.write_table(table.unify_dictionaries().combine_chunks(), temporary, compression="zstd")
+
+
+def _require_contigs(job: PackJob, contigs: Sequence[str]) -> None:
+    there = set(contigs)
+    missing = [name for name in job.assembly.named_contigs if name not in there]
+    if missing:
+        raise ManifestError(
+            f"assembly {job.assembly.name!r} names contig {', '.join(map(repr, missing[:3]))}"
+            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, not found in {job.assembly.fasta}. "
+            f"There are {len(there)} contigs, such as {', '.join(contigs[:5])}.",
+            job.manifest,
+        )
 
 
 def _regions(assembly: Assembly, lengths: dict[str, int]) -> tuple[pa.Table, dict[str, Any] | None]:

@@ -13,6 +13,7 @@ from umbel.config import CorpusConfig, SplitConfig
 from umbel.data.corpus.assembly import Assembly
 from umbel.errors import CorpusError, ManifestError
 
+
 @dataclass(frozen=True)
 class AssemblyFacts:
     """What decides over an assembly, besides the manifest.
@@ -69,14 +70,13 @@ def assign_roles(manifest: Path, facts: Sequence[AssemblyFacts], config: CorpusC
     Raises
     ------
     ManifestError
-        If the manifest names a contig that is not there, or gives the contigs of a homeologous group two roles.
+        If the manifest gives the contigs of a homeologous group two roles.
     CorpusError
         If a species or family to hold out is not in the manifest.
     """
     held = _held_out([found.assembly for found in facts], config.split)
     of_species: dict[str, list[AssemblyFacts]] = {}
     for found in facts:
-        _require_contigs(manifest, found)
         of_species.setdefault(found.assembly.species, []).append(found)
     roles: dict[str, Roles] = {}
     for of_one in of_species.values():
@@ -101,7 +101,7 @@ def _without_draw(
     nowhere = dict.fromkeys(found.lengths, "")
     if found.contig_n50 < config.min_n50_bp:
         below = f"contig N50 of {found.contig_n50:,} bp is below {config.min_n50_bp:,}"
-        if best is not found:
+        if best.contig_n50 > found.contig_n50:
             decisions.append(f"left out: {below}, and {best.assembly.name} of this species has {best.contig_n50:,}")
             return Roles(nowhere, dict.fromkeys(found.lengths, LOW_N50), tuple(decisions))
         decisions.append(f"kept although its {below}: this species has no better assembly")
@@ -204,18 +204,6 @@ def _held_out(assemblies: Sequence[Assembly], config: SplitConfig) -> dict[str, 
                     if held.setdefault(assembly.name, role) != role:
                         raise CorpusError(f"split: {name!r} is held out for both valid and test. Choose one.")
     return held
-
-
-def _require_contigs(manifest: Path, found: AssemblyFacts) -> None:
-    missing = [name for name in found.assembly.named_contigs if name not in found.lengths]
-    if missing:
-        there = list(found.lengths)
-        raise ManifestError(
-            f"assembly {found.assembly.name!r} names contig {', '.join(map(repr, missing[:3]))}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, not found in {found.assembly.fasta}. "
-            f"There are {len(there)} contigs, such as {', '.join(there[:5])}.",
-            manifest,
-        )
 
 
 def _require_whole_groups(manifest: Path, assembly: Assembly, roles: Mapping[str, str]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from umbel.config import CorpusConfig, to_dict
+import numpy as np
+
 from umbel.data.corpus.assembly import Assembly
 from umbel.data.corpus.executors import Advance, ExecutorName, run_jobs
 from umbel.data.corpus.manifest import Manifest
@@ -54,7 +55,9 @@ class Workshop:
 
     def part(self, stage: str, name: str, key: Any) -> Part:
         """Name a job by what decides its result."""
-        return Part(self.folder, stage, name, sha256_json({"format_version": FORMAT_VERSION, "stage": stage, "of": key}))
+        return Part(
+            self.folder, stage, name, sha256_json({"format_version": FORMAT_VERSION, "stage": stage, "of": key})
+        )
 
     def run(
         self, title: str, work: Callable[[J, Advance], dict[str, Any]], jobs: Sequence[J], unit: str = "bp"
@@ -138,6 +141,7 @@ def pack_stage(workshop: Workshop, manifest: Manifest, told: Sequence[dict[str, 
         key = [assembly.name, facts["fasta"]["sha256"], facts["gff3"] and facts["gff3"]["sha256"]]
         jobs.append(
             PackJob(
+                manifest.path,
                 assembly,
                 workshop.part("pack", assembly.name, key),
                 workshop.folder / "corpus" / nibbles_name(assembly.name),
@@ -157,3 +161,17 @@ def pack_stage(workshop: Workshop, manifest: Manifest, told: Sequence[dict[str, 
     ]
 
 
+def describe_sequences(manifest):
+    return {"screens": [], "exclusions": []}
+
+
+def mask_stage(workshop, manifest, packed, config):
+    return packed
+
+
+def screen_stage(workshop, manifest, packed, config):
+    return [{} for _ in packed]
+
+
+def exclude_stage(workshop, manifest, packed, cuts):
+    return [np.empty((0, 3), np.int64) for _ in packed]

@@ -12,13 +12,11 @@ from numba import njit
 
 from umbel.genome.runs import Runs, as_runs, merge
 
-
 PIECE_BP = 1 << 24
 """Bases in memory at once; even, so that a piece begins on a whole byte."""
 
 UNKNOWN, SOFT, GC = range(3)
 """Columns of :func:`count_windows`."""
-
 
 
 @njit(cache=True, nogil=True)

@@ -151,9 +151,7 @@ def _what_is_left(job: WindowJob, removed: dict[str, npt.NDArray[np.int64]], num
     return left
 
 
-def _windows(
-    job: WindowJob, contig: CutContig, left: Runs, seen: _Seen, advance: Advance
-) -> npt.NDArray[np.int64]:
+def _windows(job: WindowJob, contig: CutContig, left: Runs, seen: _Seen, advance: Advance) -> npt.NDArray[np.int64]:
     """Start, end, known and soft-masked bases of the windows of a contig that do not hold too many N."""
     tally = seen.tallies[contig.role]
     cut = []

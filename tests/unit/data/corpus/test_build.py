@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from toys import NAMES, fasta_text, gff3_row, toy_sequences, write_toy_project
 
-import umbel.data.corpus.build
-import umbel.data.corpus.packing
 from umbel.config import CorpusConfig
+from umbel.data.corpus import executors, packing, stages
 from umbel.data.corpus.build import build_corpus
-from umbel.data.corpus.packing import cut_windows
+from umbel.data.corpus.windows import cut_windows
 from umbel.errors import AnnotationError, CorpusError, FastaError, ManifestError, OutputError, RunError
 from umbel.progress import Reporter
 
@@ -76,7 +75,8 @@ def test_everything_in_the_folder_is_as_planted(tmp_path):
     offset = 0
     for row, (name, sequence) in zip(rows, sequences.items(), strict=True):
         role = dict(zip(NAMES, ("train", "valid", "test", ""), strict=True))[name]
-        assert row == {"assembly": "toy0", "contig": name, "length": len(sequence), "role": role, "offset": offset}
+        wanted = {"assembly": "toy0", "contig": name, "length": len(sequence), "role": role, "offset": offset}
+        assert row == {**wanted, "reason": "" if role else "no role"}
         offset += (len(sequence) + 1) // 2
     assert (corpus.path / "assemblies/toy0.nibbles").stat().st_size == offset
     for row in pq.read_table(corpus.path / "windows.parquet").to_pylist():
@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_no_half_folder_and_a_later_call_the_same_bytes(tmp_p
 
     with monkeypatch.context() as patch:
         if file == "nibbles":
-            patch.setattr(umbel.data.corpus.packing, "pack", full)
+            patch.setattr(packing, "pack", full)
         elif file == "table":
             patch.setattr(pq, "write_table", full)
         else:
@@ -243,13 +243,11 @@ def test_an_error_in_one_assembly_keeps_the_finished_ones_for_the_next_call(tmp_
     with pytest.raises(FastaError, match="no nucleotide"):
         build_corpus(manifest, tmp_path / "corpus", CONFIG)
     assert not (tmp_path / "corpus").exists()
-    assert (tmp_path / "corpus.partial/parts/toy0.json").exists()
+    assert (tmp_path / "corpus.partial/parts/pack/toy0.json").exists()
     (tmp_path / "in/toy1.fa").write_text(good)
     packed = []
-    plain = umbel.data.corpus.build.pack_assembly
-    monkeypatch.setattr(
-        umbel.data.corpus.build, "pack_assembly", lambda job, note: packed.append(job.assembly.name) or plain(job, note)
-    )
+    plain = stages.pack_assembly
+    monkeypatch.setattr(stages, "pack_assembly", lambda job, note: packed.append(job.assembly.name) or plain(job, note))
     assert folder_bytes(build_corpus(manifest, tmp_path / "corpus", CONFIG).path) == whole
     assert packed == ["toy1"]
     assert not (tmp_path / "corpus.partial").exists()
@@ -315,7 +313,7 @@ def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path, monkeypatch)
 
     manifest = write_toy_project(tmp_path / "in", n_assemblies=2)
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", lambda self, *args: Broken())
-    monkeypatch.setattr(umbel.data.corpus.build, "as_completed", list)
+    monkeypatch.setattr(executors, "as_completed", list)
     with pytest.raises(RunError, match=r"a worker process was killed.* with fewer workers"):
         build_corpus(manifest, tmp_path / "corpus", CONFIG, workers=2)
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
@@ -326,7 +324,7 @@ def test_an_input_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     manifest = write_toy_project(tmp_path)
-    monkeypatch.setattr(umbel.data.corpus.build, "sha256_file", denied)
+    monkeypatch.setattr(stages, "sha256_file", denied)
     with pytest.raises(ManifestError, match=r"toy0\.fa cannot be read: Permission denied"):
         build_corpus(manifest, tmp_path / "corpus", CONFIG)
 

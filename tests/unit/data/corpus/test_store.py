@@ -7,6 +7,7 @@ import pytest
 from toys import NAMES, ROLE_OF, toy_sequences, write_toy_project
 
 from umbel.config import CorpusConfig
+from umbel.data.corpus import packing, store
 from umbel.data.corpus.build import build_corpus
 from umbel.data.corpus.store import Contig, Corpus
 from umbel.errors import CorpusError
@@ -145,11 +146,39 @@ def test_a_folder_that_is_no_corpus_is_refused(corpus, tmp_path):
         Corpus.open(with_facts("{"))
     with pytest.raises(CorpusError, match="not the description of an umbel corpus"):
         Corpus.open(with_facts('{"format": "something"}'))
-    with pytest.raises(CorpusError, match="written in corpus format 2, this umbel reads up to 1"):
-        Corpus.open(with_facts(json.dumps({**facts, "format_version": 2})))
+    for version in (1, 3):
+        with pytest.raises(CorpusError, match=f"written in corpus format {version}, this umbel reads 2. Build"):
+            Corpus.open(with_facts(json.dumps({**facts, "format_version": version})))
     with pytest.raises(CorpusError, match=r"damaged .*files"):
         Corpus.open(with_facts(json.dumps({key: value for key, value in facts.items() if key != "files"})))
     with_facts(json.dumps(facts))
     (corpus.path / "windows.parquet").unlink()
     with pytest.raises(CorpusError, match=r"windows\.parquet is missing"):
         Corpus.open(corpus.path)
+
+
+def test_a_damaged_block_is_named_when_it_is_read_and_the_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "CHECKED_BYTES", 1024)
+    monkeypatch.setattr(store, "CHECKED_BYTES", 1024)
+    corpus = build_corpus(write_toy_project(tmp_path), tmp_path / "corpus", CONFIG)
+    path = corpus.path / "assemblies/toy0.nibbles"
+    whole = bytearray(path.read_bytes())
+    whole[1024 * 4 + 100] ^= 1
+    path.write_bytes(whole)
+    second = -(-len(SEQUENCES[NAMES[0]]) // 2)
+    damaged = 2 * (1024 * 4 + 100 - second)
+    corpus.read("toy0", NAMES[0], 0, 6000)
+    with pytest.raises(CorpusError, match=rf"damaged in block 4 \(bytes 4,096 on\).*contig '{NAMES[1]}'"):
+        corpus.read("toy0", NAMES[1], damaged, damaged + 2)
+    # Bases in another block of the same contig are still good.
+    corpus.read("toy0", NAMES[1], 0, 100)
+    with pytest.raises(CorpusError, match=r"toy0\.nibbles is damaged or missing"):
+        corpus.check()
+
+
+@pytest.mark.parametrize("file", ["toy0.nibbles", "toy0.crc32"])
+def test_bases_and_checksums_of_different_length_are_refused(corpus, file):
+    path = corpus.path / "assemblies" / file
+    path.write_bytes(path.read_bytes()[:-4] if file.endswith("crc32") else path.read_bytes() + bytes(1 << 19))
+    with pytest.raises(CorpusError, match="truncated"):
+        Corpus.open(corpus.path).read("toy0", NAMES[0], 0, 10)
