@@ -93,7 +93,7 @@ class ArrayFile:
         return name in self._index
 
     def length(self, name: str) -> int:
-        """Number of values of an array."""
+        """Count the values of an array."""
         return self._index[name][2]
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> npt.NDArray[Any]:

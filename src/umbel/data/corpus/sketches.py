@@ -13,7 +13,7 @@ from numba import njit
 from umbel.data.corpus.arrays import ArrayFile, ArrayWriter, writing_arrays
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.errors import CorpusError
-from umbel.genome.sequence import N, Codes
+from umbel.genome.sequence import Codes, N
 from umbel.genome.sketch import Hashes, max_hash, sketch
 
 PIECE_BP = 1 << 21
