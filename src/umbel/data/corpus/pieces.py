@@ -1,0 +1,71 @@
+"""The packed bases of an assembly, read piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from umbel.errors import CorpusError
+from umbel.genome.sequence import Codes
+
+
+@dataclass(frozen=True)
+class PackedAssembly:
+    """Where the packed contigs of an assembly are; see docs/spec/corpus-format.md.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from umbel.genome.sequence import encode, pack
+    >>> path = Path(tempfile.mkdtemp()) / "a.nibbles"
+    >>> _ = path.write_bytes(pack(*encode(b"ACGtN")[:2]).tobytes() + pack(*encode(b"GGT")[:2]).tobytes())
+    >>> assembly = PackedAssembly("a", path, ((5, 0), (3, 3)))
+    >>> [(contig, start, piece.tolist()) for contig, start, piece in assembly.pieces(4, 1)]
+    [(0, 0, [0, 1, 2, 11, 4]), (0, 4, [4]), (1, 0, [2, 2, 3])]
+    """
+
+    name: str
+    path: Path
+    contigs: tuple[tuple[int, int], ...]
+    """Length in bases and first byte of each contig, in the order of the file."""
+    content: str = ""
+    """Identifies the sequence, whatever its soft mask is."""
+
+    @property
+    def n_bases(self) -> int:
+        """Length of all contigs together."""
+        return sum(length for length, _ in self.contigs)
+
+    def pieces(self, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1) -> Iterator[tuple[int, int, Codes]]:
+        """Yield (contig, start, nibbles) of stretches that begin every ``piece_bp`` bases of each contig.
+
+        Each has up to ``overlap_bp`` bases more than that, which the next one has too. What would begin less than
+        ``least_bp`` before the end of a contig comes with the stretch before. A nibble is ``code | soft << 3``.
+
+        Raises
+        ------
+        CorpusError
+            If the file is not there, or ends before its contigs do.
+        """
+        try:
+            with open(self.path, "rb", buffering=0) as handle:
+                for contig, (length, offset) in enumerate(self.contigs):
+                    # At least one, however short the contig is.
+                    n_pieces = max(1, -(-(length - least_bp + 1) // piece_bp))
+                    for start in range(0, n_pieces * piece_bp, piece_bp):
+                        is_last = start == (n_pieces - 1) * piece_bp
+                        end = length if is_last else min(length, start + piece_bp + overlap_bp)
+                        first = start // 2
+                        handle.seek(offset + first)
+                        packed = np.fromfile(handle, np.uint8, -(-end // 2) - first)
+                        if len(packed) < -(-end // 2) - first:
+                            raise CorpusError(f"{self.path}: truncated. Build the corpus again.")
+                        nibbles = np.empty(2 * len(packed), np.uint8)
+                        np.bitwise_and(packed, 0x0F, out=nibbles[0::2])
+                        np.right_shift(packed, 4, out=nibbles[1::2])
+                        yield contig, start, nibbles[start - 2 * first : end - 2 * first]
+        except OSError as error:
+            raise CorpusError(f"{self.path}: cannot be read ({error}). Build the corpus again.") from error
