@@ -313,9 +313,12 @@ def _table(
     copy_of: npt.NDArray[np.int64],
 ) -> pa.Table:
     first_name = np.cumsum([0, *(len(cut) for cut in cuts)])
+    # A dictionary that names something twice is not written the same way twice.
+    place: dict[str, int] = {}
+    of_contig = np.array([place.setdefault(contig.name, len(place)) for cut in cuts for contig in cut], np.int64)
     columns: list[Any] = [
         named(segments.assembly, [each.assembly.name for each in packed]),
-        named(first_name[segments.assembly] + segments.contig, [contig.name for cut in cuts for contig in cut]),
+        named(of_contig[first_name[segments.assembly] + segments.contig], list(place)),
         segments.start,
         segments.end,
         named(segments.role, ("", *ROLES)),
