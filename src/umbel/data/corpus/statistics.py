@@ -24,7 +24,7 @@ class AssemblyStatistics:
 
     References
     ----------
-    N50: Earl et al. 2011, "Assemblathon 1", doi:10.1101/gr.126599.111, section "N50". auN: Li 2020, "auN: a new metric
+    N50: Earl et al. 2011, "Assemblathon 1", doi:10.1101/gr.126599.111. auN: Li 2020, "auN: a new metric
     to measure assembly contiguity".
     """
 
@@ -51,7 +51,7 @@ class AssemblyStatistics:
 
 
 class StatisticsBuilder:
-    """Counts that grow by the pieces of a FASTA, in their order; memory holds the lengths and one piece.
+    r"""Counts that grow by the pieces of a FASTA, in their order; memory holds the lengths and one piece.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class StatisticsBuilder:
     >>> from pathlib import Path
     >>> from umbel.genome.fasta import read_pieces
     >>> source = Path(tempfile.mkdtemp()) / "a.fa"
-    >>> _ = source.write_text(">c\\n" + "G" * 30 + "N" * 10 + "a" * 60 + "\\n")
+    >>> _ = source.write_text(">c\n" + "G" * 30 + "N" * 10 + "a" * 60 + "\n")
     >>> builder = StatisticsBuilder()
     >>> for piece in read_pieces(source, 32):
     ...     builder.add(piece)
