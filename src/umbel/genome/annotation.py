@@ -43,7 +43,9 @@ class Annotation:
     """Contigs of the GFF3 that the FASTA does not have, with the number of rows skipped for each."""
 
 
-class _Row(NamedTuple):
+class Gff3Row(NamedTuple):
+    """A feature line: 0-based half-open, and the IDs it names as parents."""
+
     line: int
     contig: str
     kind: str
@@ -87,11 +89,11 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
     >>> [(f.start, f.end, REGIONS[f.region]) for f in read_gff3(source, {"chr1": 50}).features]
     [(10, 40, 'intron'), (10, 20, 'utr'), (30, 40, 'utr'), (14, 20, 'cds')]
     """
-    spans_of_id: dict[str, list[_Row]] = {}
-    parts: list[_Row] = []
+    spans_of_id: dict[str, list[Gff3Row]] = {}
+    parts: list[Gff3Row] = []
     unknown: dict[str, int] = {}
     n_rows = 0
-    for identity, row in _gff3_rows(path):
+    for identity, row in gff3_rows(path):
         n_rows += 1
         if row.contig not in contig_lengths:
             unknown[row.contig] = unknown.get(row.contig, 0) + 1
@@ -111,14 +113,14 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
         raise AnnotationError("the file holds no feature. Leave gff3 out, or check how it was made.", path)
     if sum(unknown.values()) == n_rows:
         raise AnnotationError(
-            f"none of its contigs ({_some(unknown)}) is in the FASTA ({_some(contig_lengths)}). "
+            f"none of its contigs ({some_names(unknown)}) is in the FASTA ({some_names(contig_lengths)}). "
             "Rename the contigs of one of the two files.",
             path,
         )
     return Annotation(tuple(_features(path, parts, spans_of_id)), unknown)
 
 
-def _features(path: str | Path, parts: list[_Row], spans_of_id: Mapping[str, list[_Row]]) -> Iterator[Feature]:
+def _features(path: str | Path, parts: list[Gff3Row], spans_of_id: Mapping[str, list[Gff3Row]]) -> Iterator[Feature]:
     transcripts: set[str] = set()
     coding: set[str] = set()
     for part in parts:
@@ -146,7 +148,7 @@ def _features(path: str | Path, parts: list[_Row], spans_of_id: Mapping[str, lis
         yield Feature(part.contig, part.start, part.end, region)
 
 
-def _with_ancestors(identity: str, spans_of_id: Mapping[str, list[_Row]]) -> set[str]:
+def _with_ancestors(identity: str, spans_of_id: Mapping[str, list[Gff3Row]]) -> set[str]:
     """Return ``identity`` and every feature above it; a circle of parents ends where it closes."""
     found: set[str] = set()
     waiting = [identity]
@@ -158,7 +160,7 @@ def _with_ancestors(identity: str, spans_of_id: Mapping[str, list[_Row]]) -> set
     return found
 
 
-def _gff3_rows(path: str | Path) -> Iterator[tuple[str, _Row]]:
+def gff3_rows(path: str | Path) -> Iterator[tuple[str, Gff3Row]]:
     """Yield (ID or ``""``, row) of every feature line."""
     for number, line in read_lines(path, AnnotationError):
         text = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -188,7 +190,7 @@ def _gff3_rows(path: str | Path) -> Iterator[tuple[str, _Row]]:
                     number,
                 )
             identity, parents = _identity_and_parents(fields[8])
-        yield identity, _Row(number, unquote(fields[0]), fields[2], start - 1, end, parents)
+        yield identity, Gff3Row(number, unquote(fields[0]), fields[2], start - 1, end, parents)
 
 
 def _identity_and_parents(attributes: str) -> tuple[str, tuple[str, ...]]:
@@ -280,7 +282,14 @@ def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) 
     >>> read_bed(source)
     [Interval(contig='chr1', start=0, end=10, strand='-', name='first')]
     """
-    intervals: list[Interval] = []
+    intervals = list(bed_rows(path, contig_lengths))
+    if not intervals:
+        raise AnnotationError("the file holds no interval.", path)
+    return intervals
+
+
+def bed_rows(path: str | Path, contig_lengths: Mapping[str, int] | None = None) -> Iterator[Interval]:
+    """Yield what :func:`read_bed` returns, one interval at a time; a file may have none."""
     for number, line in read_lines(path, AnnotationError):
         text = line.decode("utf-8", "replace").strip()
         if not text or text.startswith("#") or text.split(maxsplit=1)[0] in ("track", "browser"):
@@ -301,7 +310,7 @@ def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) 
         if contig_lengths is not None:
             if contig not in contig_lengths:
                 raise AnnotationError(
-                    f"no contig {contig!r}; there are, for example, {_some(contig_lengths)}.", path, number
+                    f"no contig {contig!r}; there are, for example, {some_names(contig_lengths)}.", path, number
                 )
             if end > contig_lengths[contig]:
                 raise AnnotationError(
@@ -309,13 +318,10 @@ def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) 
                     path,
                     number,
                 )
-        intervals.append(interval)
-    if not intervals:
-        raise AnnotationError("the file holds no interval.", path)
-    return intervals
+        yield interval
 
 
-def _some(names: Iterable[str]) -> str:
+def some_names(names: Iterable[str]) -> str:
     """First few names, for a message."""
     shown = list(names)
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
