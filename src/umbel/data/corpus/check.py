@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from umbel.data.corpus.copies import crossing_copies
+from umbel.data.corpus.copies import compare
+from umbel.data.corpus.duplicates import UNIQUE
 from umbel.data.corpus.manifest import ROLES
-from umbel.data.corpus.store import SEGMENTS_FILE, Corpus
-from umbel.data.corpus.tables import columns_of
+from umbel.data.corpus.pieces import PackedAssembly
+from umbel.data.corpus.sketches import segment_starts
+from umbel.data.corpus.stages import Workshop
+from umbel.data.corpus.store import SEGMENTS_FILE, Corpus, nibbles_name
 from umbel.errors import CorpusError
 from umbel.progress import Reporter, reporter_or_silent
 
-_MAX_NAMED = 3
+_MAX_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class CorpusCheck:
     Attributes
     ----------
     n_clusters
-        Clusters of copies, none of which has windows in two roles; ``None`` where the build looked for no copies.
+        Clusters of copies with windows, none of them in two roles; ``None`` where the build looked for no copies.
     deep
         Whether copies were looked for again in the stored bases.
     """
@@ -41,10 +44,10 @@ class CorpusCheck:
         copies = (
             "copies were not looked for"
             if self.n_clusters is None
-            else f"none of its {self.n_clusters:,} clusters of copies crosses a split"
+            else f"none of {self.n_clusters:,} clusters of copies crosses a split"
+            f"{' (compared anew from the stored bases)' if self.deep else ''}"
         )
-        again = "; looked for again in the stored bases, no copy crosses a split" if self.deep else ""
-        return f"{self.path}: whole ({self.hash[:12]}), {self.n_files} files; {copies}{again}"
+        return f"{self.path}: whole ({self.hash[:12]}), {self.n_files} files; {copies}"
 
 
 def check_corpus(
@@ -60,62 +63,105 @@ def check_corpus(
     Parameters
     ----------
     deep
-        Also sketch the windows of every role anew from the stored bases and compare them, trusting no table but the
-        windows' own.
+        Sketch and compare the stored bases anew, in place of trusting the clusters that the build wrote down.
 
     Raises
     ------
     CorpusError
-        If a file is damaged, or a cluster crosses a split: with the cluster and where its members are.
+        If a file is damaged, or a cluster crosses a split: with the cluster and where its members are. Also if
+        ``deep`` is asked of a corpus whose build looked for no copies.
     """
     corpus = Corpus.open(path)
     corpus.check()
+    has_segments = SEGMENTS_FILE in corpus.facts["files"]
     n_clusters = None
-    if SEGMENTS_FILE in corpus.facts["files"]:
-        n_clusters = _require_separate_clusters(corpus)
     if deep:
-        with tempfile.TemporaryDirectory(prefix="umbel-check-") as folder:
-            crossing = crossing_copies(corpus, Path(folder), workers, memory_gb, reporter_or_silent(reporter))
-        if crossing:
+        if not has_segments:
+            raise CorpusError(f"{corpus.path}: built with corpus.duplicates.ani=0, so nothing says what a copy is.")
+        cluster = _clusters_anew(corpus, workers, memory_gb, reporter_or_silent(reporter))
+        if not np.array_equal(cluster, corpus.segments["cluster"]):
             raise CorpusError(
-                f"{corpus.path}: {len(crossing):,} stretches have a copy in another role, such as "
-                f"{'; '.join(crossing[:_MAX_NAMED])}. Build the corpus again with corpus.split.drop_copies=true."
+                f"{corpus.path}: the clusters in {SEGMENTS_FILE} are not those of its bases. Build the corpus again."
             )
+    if has_segments:
+        n_clusters = _require_separate_clusters(corpus)
     return CorpusCheck(str(path), corpus.hash, len(corpus.facts["files"]), n_clusters, deep)
 
 
 def _require_separate_clusters(corpus: Corpus) -> int:
     """Give the number of clusters of which any window is left."""
-    segments = columns_of(corpus.segments)
-    roles = used_by(corpus, segments)
-    cluster = segments["cluster"]
-    seen = np.zeros((int(cluster.max(initial=-1)) + 1, len(ROLES)), bool)
-    for code, _ in enumerate(ROLES):
-        seen[cluster[(cluster >= 0) & roles[:, code]], code] = True
+    used, cluster = segments_used(corpus), corpus.segments["cluster"]
+    seen = np.zeros((int(cluster.max(initial=UNIQUE)) + 1, len(ROLES)), bool)
+    for code in range(len(ROLES)):
+        seen[cluster[(cluster != UNIQUE) & used[:, code]], code] = True
     crossing = np.flatnonzero(seen.sum(1) > 1)
     if len(crossing):
-        members = [
-            f"{segments['contig_names'][segments['contig'][i]]}:{segments['start'][i] + 1}-{segments['end'][i]} of "
-            f"{segments['assembly_names'][segments['assembly'][i]]} "
-            f"({' and '.join(role for role, used in zip(ROLES, roles[i], strict=True) if used)})"
-            for i in np.flatnonzero((cluster == crossing[0]) & roles.any(1))[: 2 * _MAX_NAMED]
-        ]
+        members = np.flatnonzero((cluster == crossing[0]) & used.any(1))
+        # Some of each role, so that the crossing can be seen.
+        named = [i for code in range(len(ROLES)) for i in members[used[members, code]][: _MAX_NAMED // 2]]
         raise CorpusError(
-            f"{corpus.path}: {len(crossing):,} clusters of copies cross a split. Cluster {crossing[0]} has windows at "
-            f"{'; '.join(members)}. Build the corpus again with corpus.split.drop_copies=true."
+            f"{corpus.path}: {len(crossing):,} cluster{'s' if len(crossing) > 1 else ''} of copies cross a split, such "
+            f"as {'; '.join(_place(corpus, i, used) for i in named)}. Build the corpus with "
+            "corpus.split.drop_copies=true."
         )
     return int(np.count_nonzero(seen.any(1)))
 
 
-def used_by(corpus: Corpus, segments: dict[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.bool_]:
-    """Mark which roles have a window that lies on a segment, ``(n_segments, 3)`` in the order of ``ROLES``."""
-    first_of: dict[tuple[str, str], int] = {}
-    assembly_names, contig_names = segments["assembly_names"], segments["contig_names"]
-    is_first = np.ones(len(segments["start"]), bool)
-    is_first[1:] = (np.diff(segments["contig"]) != 0) | (np.diff(segments["assembly"]) != 0)
-    firsts = np.append(np.flatnonzero(is_first), len(is_first))
-    for start, end in zip(firsts[:-1], firsts[1:], strict=True):
-        key = (str(assembly_names[segments["assembly"][start]]), str(contig_names[segments["contig"][start]]))
-        first_of[key] = int(start)
-        first_of[(*key, "end")] = int(end)  # type: ignore[index]
-    return np.zeros((len(is_first), len(ROLES)), bool)
+def _place(corpus: Corpus, i: int, used: npt.NDArray[np.bool_]) -> str:
+    columns = corpus.segments
+    roles = " and ".join(role for role, is_used in zip(ROLES, used[i], strict=True) if is_used)
+    return (
+        f"{columns['contig_names'][columns['contig'][i]]}:{columns['start'][i] + 1}-{columns['end'][i]} of "
+        f"{columns['assembly_names'][columns['assembly'][i]]} ({roles})"
+    )
+
+
+def segments_used(corpus: Corpus) -> npt.NDArray[np.bool_]:
+    """Mark which roles have a window that lies, in part at least, on a segment: ``(n_segments, 3)`` as ``ROLES``."""
+    segments, windows = corpus.segments, corpus.windows
+    place = {(each.assembly, each.contig): number for number, each in enumerate(corpus.contigs())}
+
+    def contigs_of(columns: dict[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
+        """Number the contigs of both tables alike."""
+        n_names = max(1, len(columns["contig_names"]))
+        kinds, which = np.unique(columns["assembly"].astype(np.int64) * n_names + columns["contig"], return_inverse=True)
+        numbers = [
+            place[str(columns["assembly_names"][kind // n_names]), str(columns["contig_names"][kind % n_names])]
+            for kind in kinds.tolist()
+        ]
+        return np.array(numbers, np.int64)[which]
+
+    # Contigs have the order of the corpus in both, and positions ascend: so one sorted key finds a window's segments.
+    of_segment, of_window = contigs_of(segments), contigs_of(windows)
+    width = max((each.length for each in corpus.contigs()), default=0) + 1
+    ends = of_segment * width + segments["end"]
+    first = np.searchsorted(ends, of_window * width + windows["start"], side="right")
+    last = np.searchsorted(ends, of_window * width + windows["end"], side="left")
+    role_of = np.array([ROLES.index(name) for name in windows["role_names"]], np.int64)
+    roles = role_of[windows["role"]]
+    steps = np.zeros((len(ends) + 1, len(ROLES)), np.int64)
+    np.add.at(steps, (first, roles), 1)
+    np.add.at(steps, (last + 1, roles), -1)
+    return np.cumsum(steps, axis=0)[:-1] > 0
+
+
+def _clusters_anew(corpus: Corpus, workers: int, memory_gb: float, reporter: Reporter) -> npt.NDArray[np.int64]:
+    """Cluster all segments of contigs with a role, from the stored bases."""
+    assemblies = [
+        PackedAssembly(
+            name,
+            corpus.path / nibbles_name(name),
+            tuple((each.length, offset) for each, offset in corpus.contig_offsets(name) if each.role),
+        )
+        for name in corpus.assemblies
+    ]
+    config = corpus.config.duplicates
+    n_segments = sum(len(segment_starts(bp, config.segment_bp)) for each in assemblies for bp, _ in each.contigs)
+    if n_segments != len(corpus.segments["cluster"]):
+        raise CorpusError(
+            f"{corpus.path}: {SEGMENTS_FILE} has {len(corpus.segments['cluster'])} segments, its contigs have "
+            f"{n_segments}. Build the corpus again."
+        )
+    with tempfile.TemporaryDirectory(prefix="umbel-check-") as folder:
+        workshop = Workshop(Path(folder), workers, "local", int(memory_gb * 1e9), reporter)
+        return compare(workshop, assemblies, config).cluster

@@ -148,7 +148,8 @@ def _in_processes(
                     yield jobs[number], result
             except BrokenProcessPool as error:
                 raise RunError(
-                    "a worker process was killed, perhaps for lack of memory. Run it again with fewer workers."
+                    "a worker process was killed, perhaps for lack of memory. Run it again with fewer workers. (In a "
+                    "script of your own, call from below if __name__ == '__main__'.)"
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)

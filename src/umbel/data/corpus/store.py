@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,9 +196,14 @@ class Corpus:
         }
 
     @cached_property
-    def _windows(self) -> Mapping[str, npt.NDArray[Any]]:
+    def windows(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of the window index; text columns as codes, with the texts under ``*_names``."""
         return columns_of(self._table(WINDOWS_FILE))
+
+    @cached_property
+    def segments(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of the segments that were compared, in the same form; only where the build looked for copies."""
+        return columns_of(self._table(SEGMENTS_FILE))
 
     @cached_property
     def _regions(self) -> dict[tuple[str, str], tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
@@ -228,7 +232,7 @@ class Corpus:
     @property
     def n_windows(self) -> int:
         """Number of windows of all roles together."""
-        return len(self._windows["start"])
+        return len(self.windows["start"])
 
     @property
     def assemblies(self) -> tuple[str, ...]:
@@ -247,7 +251,7 @@ class Corpus:
         """Species of each window, ``(n,)``: indices into :attr:`species`."""
         place = {species.name: number for number, species in enumerate(self.species)}
         species_of = {facts["assembly"]: place[facts["species"]] for facts in self.facts["assemblies"]}
-        columns = self._windows
+        columns = self.windows
         of_code = np.array([species_of[name] for name in columns["assembly_names"]], np.int64)
         return of_code[columns["assembly"][ids]]
 
@@ -257,17 +261,21 @@ class Corpus:
             _require_role(role)
         return [contig for contig, _ in self._contigs.values() if role is None or contig.role == role]
 
+    def contig_offsets(self, assembly: str) -> list[tuple[Contig, int]]:
+        """Contigs of an assembly, each with its first byte in the packed bases."""
+        return [(contig, offset) for contig, offset in self._contigs.values() if contig.assembly == assembly]
+
     def window_ids(self, role: str) -> npt.NDArray[np.int64]:
         """Ids of the windows of a role, ascending; ids count over all roles from 0."""
         _require_role(role)
-        names = self._windows["role_names"].tolist()
+        names = self.windows["role_names"].tolist()
         if role not in names:
             return np.empty(0, np.int64)
-        return np.flatnonzero(self._windows["role"] == names.index(role))
+        return np.flatnonzero(self.windows["role"] == names.index(role))
 
     def window_sizes(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Length of each window, and how many of its bases are not N, ``(n,)`` each."""
-        columns = self._windows
+        columns = self.windows
         return columns["end"][ids] - columns["start"][ids], columns["n_bases"][ids].astype(np.int64)
 
     def require_length(self, min_bases: int) -> None:
@@ -289,7 +297,7 @@ class Corpus:
 
     def window(self, i: int) -> Window:
         """Where window ``i`` lies."""
-        columns = self._windows
+        columns = self.windows
         if not 0 <= i < self.n_windows:
             raise CorpusError(f"{self.path}: no window {i}; the ids go from 0 to {self.n_windows - 1}.")
         assembly, contig, role = (
