@@ -100,7 +100,7 @@ def _require_separate_clusters(corpus: Corpus) -> int:
         # Some of each role, so that the crossing can be seen.
         named = [i for code in range(len(ROLES)) for i in members[used[members, code]][: _MAX_NAMED // 2]]
         raise CorpusError(
-            f"{corpus.path}: {len(crossing):,} cluster{'s' if len(crossing) > 1 else ''} of copies cross a split, such "
+            f"{corpus.path}: clusters of copies that cross a split: {len(crossing):,}, such "
             f"as {'; '.join(_place(corpus, i, used) for i in named)}. Build the corpus with "
             "corpus.split.drop_copies=true."
         )
@@ -124,7 +124,9 @@ def segments_used(corpus: Corpus) -> npt.NDArray[np.bool_]:
     def contigs_of(columns: dict[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
         """Number the contigs of both tables alike."""
         n_names = max(1, len(columns["contig_names"]))
-        kinds, which = np.unique(columns["assembly"].astype(np.int64) * n_names + columns["contig"], return_inverse=True)
+        kinds, which = np.unique(
+            columns["assembly"].astype(np.int64) * n_names + columns["contig"], return_inverse=True
+        )
         numbers = [
             place[str(columns["assembly_names"][kind // n_names]), str(columns["contig_names"][kind % n_names])]
             for kind in kinds.tolist()
