@@ -26,8 +26,8 @@ def add_assembly(
 ) -> tuple[Assembly, AssemblyStatistics]:
     r"""Append an assembly to a TOML manifest, after reading all of its files.
 
-    Its ``sha256`` is that of the FASTA, and must be the one that is given, if one is. ``retrieved`` is today where it is
-    not given. What the manifest holds stays as it is, byte for byte; if anything is refused, so does the whole file.
+    Its ``sha256`` is that of the FASTA, and must be the one that is given, if one is. ``retrieved`` is today where it
+    is not given. What the manifest holds stays as it is, byte for byte; if anything is refused, so does the whole file.
 
     Parameters
     ----------
