@@ -1,4 +1,4 @@
-"""``umbel corpus``: build a corpus, check one, and draw its card."""
+"""``umbel corpus``: add assemblies to a manifest, build a corpus, check it, and draw its card."""
 
 from __future__ import annotations
 
@@ -18,6 +18,75 @@ class ExecutorChoice(StrEnum):
 
     local = "local"
     ray = "ray"
+
+
+@app.command()
+def add(
+    manifest: Annotated[Path, typer.Argument(help="TOML file; made if it is not there.")],
+    species: Annotated[str, typer.Option(help="Genus and epithet.")],
+    assembly: Annotated[str, typer.Option(help="Your name for it: letters, digits and . _ + -")],
+    fasta: Annotated[Path, typer.Option(help="FASTA or 2bit, in the manifest's folder.")],
+    gff3: Annotated[Path | None, typer.Option(help="Its genes.")] = None,
+    repeats: Annotated[Path | None, typer.Option(help="Its repeats: BED, GFF3 or RepeatMasker's .out.")] = None,
+    repeat_mask: Annotated[str, typer.Option(help="keep, import, kmer or none.")] = "",
+    taxid: Annotated[int | None, typer.Option(help="Of NCBI Taxonomy.")] = None,
+    lineage: Annotated[str, typer.Option(help="Groups from the widest down, divided by ';'.")] = "",
+    family: Annotated[str, typer.Option(help="Where neither taxid nor lineage says it.")] = "",
+    accession: Annotated[str, typer.Option(help="Such as GCF_000001735.4.")] = "",
+    cultivar: Annotated[str, typer.Option(help="Cultivar, accession or strain of the plant.")] = "",
+    ploidy: Annotated[int | None, typer.Option(help="Sets of chromosomes.")] = None,
+    subgenomes: Annotated[str, typer.Option(help="Their letters, divided by ';'.")] = "",
+    homeologs: Annotated[str, typer.Option(help="Regular expression of contig names with (?P<group>...).")] = "",
+    licence: Annotated[str, typer.Option(help="What may be done with it.")] = "",
+    source: Annotated[str, typer.Option(help="Where it is from.")] = "",
+    retrieved: Annotated[str, typer.Option(help="Day as 2026-11-21; today if it is not given.")] = "",
+    sha256: Annotated[str, typer.Option(help="What the FASTA should have, where its source tells it.")] = "",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Read an assembly's files, and add it to a manifest with checksum and date."""
+    from dataclasses import asdict
+
+    from umbel.data.corpus.adding import add_assembly
+
+    facts = {
+        "species": species,
+        "assembly": assembly,
+        "fasta": fasta,
+        "gff3": gff3,
+        "repeats": repeats,
+        "repeat_mask": repeat_mask,
+        "taxid": taxid,
+        "lineage": [name.strip() for name in lineage.split(";") if name.strip()],
+        "family": family,
+        "accession": accession,
+        "cultivar": cultivar,
+        "ploidy": ploidy,
+        "subgenomes": [name.strip() for name in subgenomes.split(";") if name.strip()],
+        "homeologs": homeologs,
+        "licence": licence,
+        "source": source,
+        "retrieved": retrieved,
+        "sha256": sha256,
+    }
+    added, found = add_assembly(manifest, facts, begin(quiet))
+    lines = [
+        f"{manifest}: added {added.name} ({added.species}{f', {added.family}' if added.family else ''})",
+        f"  {found.n_bases:,} bases in {found.n_contigs:,} contigs, {100 * found.n_frac:.2f} % N, "
+        f"GC {100 * found.gc_frac:.2f} %, soft-masked {100 * found.soft_masked_frac:.2f} %",
+        f"  scaffold N50 {found.scaffold_n50:,}, contig N50 {found.contig_n50:,} (at {found.n_gaps:,} gaps of 10 N or "
+        f"more), auN {found.scaffold_aun:,.0f} and {found.contig_aun:,.0f}",
+        f"  sha256 {added.sha256}, retrieved {added.retrieved}",
+    ]
+    told = {
+        "manifest": str(manifest),
+        "assembly": added.name,
+        "family": added.family,
+        "sha256": added.sha256,
+        "retrieved": added.retrieved,
+        "statistics": asdict(found),
+    }
+    finish(told, lines, json)
 
 
 @app.command()

@@ -62,7 +62,8 @@ def read_manifest(path: str | Path) -> Manifest:
     ({'train': ('*',)}, 'Brassicaceae')
     """
     source = Path(path)
-    require_known_suffix(source)
+    if source.suffix not in (".toml", ".csv"):
+        raise ManifestError(f"{source.suffix or 'no suffix'}: a manifest is a .toml or a .csv file.", source)
     try:
         # The byte-order mark is what spreadsheet programs put before CSV.
         text = source.read_text(encoding="utf-8-sig")
@@ -75,18 +76,12 @@ def read_manifest(path: str | Path) -> Manifest:
     return parse_manifest(source, text)
 
 
-def parse_manifest(source: Path, text: str) -> Manifest:
+def parse_manifest(source: Path, text: str, may_be_empty: bool = False) -> Manifest:
     """Read a manifest whose text is at hand; ``source`` says where its files are, and what errors name."""
     manifest = _read_toml(source, text) if source.suffix == ".toml" else _read_csv(source, text)
-    if not manifest.assemblies:
+    if not manifest.assemblies and not may_be_empty:
         raise ManifestError("it names no assembly. Add one with species, assembly, fasta and contigs.", source)
     return manifest
-
-
-def require_known_suffix(source: Path) -> None:
-    """Refuse a manifest that is neither TOML nor CSV by its name."""
-    if source.suffix not in (".toml", ".csv"):
-        raise ManifestError(f"{source.suffix or 'no suffix'}: a manifest is a .toml or a .csv file.", source)
 
 
 def check_unchanged(manifest: str | Path, assembly: Assembly, sha256: str | None = None) -> str:
