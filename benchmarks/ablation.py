@@ -1,7 +1,7 @@
 """Train every arm of an ablation with several seeds, and tell what came of it beside baselines.
 
-Use: python benchmarks/ablation.py moe|components --corpus DIR -o OUT.json [--recipe NAME] [--set KEY=VALUE ...]
-     [--seeds 3] [--runs FOLDER] [--workers 2] [--threads 1] [--device cpu]
+Use: python benchmarks/ablation.py moe|components|objectives --corpus DIR -o OUT.json [--recipe NAME]
+     [--set KEY=VALUE ...] [--seeds 3] [--runs FOLDER] [--workers 2] [--threads 1] [--device cpu]
 
 Without --recipe the runs are ``cpu_hour(hyenamoe_tiny())``; with it, the recipe as it is. Killed in any way, the same
 command goes on: finished runs are kept, the others continue from their last state. A finished run keeps its settings,
@@ -36,24 +36,24 @@ import torch
 from umbel.config import RunConfig, apply_settings, to_dict
 from umbel.data.batches import IGNORED, TrainingBatches
 from umbel.data.corpus.store import Corpus
-from umbel.data.tokenizers import describe, make_tokens
+from umbel.data.tokenizers import make_tokens
 from umbel.errors import RunError
 from umbel.files import write_json
 from umbel.model.backbone import count_parameters
-from umbel.model.hf import new_model
 from umbel.model.moe import Router
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.progress import Reporter
 from umbel.train.ablations import FAMILIES, cpu_hour, family
 from umbel.train.loop import train_step, validate
 from umbel.train.optim import make_optimizer
-from umbel.train.pretrain import pretrain, validation_batches
+from umbel.train.pretrain import placement_batches, pretrain, untrained_model, validation_batches
 from umbel.train.recipes import hyenamoe_tiny, load_recipe
 from umbel.train.state import read_metrics
 
 STARVING = 0.05
 """An expert with less than this share of an even load is starving; one with nothing is dead."""
-MEASURES = ("loss", "accuracy", "max_over_mean", "cv", "entropy", "dead", "starving")
+PLACING = ("placement_loss", "placement_accuracy")
+MEASURES = ("loss", "accuracy", *PLACING, "max_over_mean", "cv", "entropy", "dead", "starving")
 BASELINE_WINDOWS = 20_000
 """Train windows, evenly spaced, whose tokens are counted for the baseline."""
 
@@ -106,7 +106,7 @@ def slug(text: str) -> str:
 
 def summary(valid: dict[str, Any]) -> dict[str, float]:
     """Bring a validation record to one number each: ratios averaged over expert layers, experts added up."""
-    found = {"loss": valid["loss"], "accuracy": valid["accuracy"]}
+    found = {name: valid[name] for name in ("loss", "accuracy", *PLACING) if name in valid}
     layers = valid["experts"]
     if layers:
         for name in ("max_over_mean", "cv", "entropy"):
@@ -119,8 +119,9 @@ def summary(valid: dict[str, Any]) -> dict[str, float]:
 def untrained(run: RunConfig, corpus: Corpus, device: torch.device) -> dict[str, Any]:
     """Measure the network as it is before the first step: what chance alone gives."""
     tokens = make_tokens(run.tokens)
-    model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(device)
-    return validate(model, validation_batches(corpus, run, tokens), device, autocast_dtype(device, run.train.autocast))
+    model = untrained_model(run, tokens).to(device)
+    batches = [*validation_batches(corpus, run, tokens), *placement_batches(corpus, run, tokens)]
+    return validate(model, batches, device, autocast_dtype(device, run.train.autocast))
 
 
 def work(jobs: Sequence[Job], corpus: str, device: str, threads: int, parent: int, log: Path, commit: str) -> None:
@@ -203,7 +204,7 @@ def gate(arms: dict[str, RunConfig], corpus: Corpus) -> dict[str, float]:
         if run.model.gating != "bias":
             continue
         tokens = make_tokens(run.tokens)
-        model, cpu = new_model(run.model, run.corpus.window_bp, 0, describe(tokens)), torch.device("cpu")
+        model, cpu = untrained_model(replace(run, train=replace(run.train, seed=0)), tokens), torch.device("cpu")
         batches = TrainingBatches(corpus, run.masking, 1, 0, tokens, row_tokens=run.tokens.row_tokens)
         train_step(model, make_optimizer(model, run.optim), batches.micro_batches(0, 1), run, 0, cpu, None)
         moved = min(float(m.load_bias.abs().max()) for m in model.modules() if isinstance(m, Router))
@@ -266,6 +267,8 @@ def collect(jobs: Sequence[Job]) -> dict[str, Any]:
             continue
         model, train = ours[0].run.model, ours[0].run.train
         total, active = count_parameters(model)
+        masking = ours[0].run.masking
+        told["objectives"] = {name: getattr(masking, f"{name}_weight") for name in ("uniform", "span", "placement")}
         told |= {"pattern": model.pattern, "gating": model.gating, "balance_coef": train.balance_coef}
         told |= {"top_k": model.top_k, "experts": model.n_experts, "parameters": total, "active_parameters": active}
         told["expert_layers"] = sum(kind[1] == "e" for kind in model.layer_kinds)

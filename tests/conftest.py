@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 import torch
-from toys import toy_packed_run, toy_run, write_toy_project
+from toys import toy_packed_run, toy_placement_run, toy_run, write_toy_project
 
 torch.set_num_threads(1)
 # Before anything imports triton, which reads it then.
@@ -56,4 +56,14 @@ def toy_packed_training(toy_corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "toy3"
     pretrain(toy_packed_run(), toy_corpus.path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_placement_training(toy_corpus, tmp_path_factory):
+    """A finished run of 12 steps with hidden bases, hidden runs and cut spans."""
+    from umbel.train.pretrain import pretrain
+
+    folder = tmp_path_factory.mktemp("runs") / "toy_placement"
+    pretrain(toy_placement_run(), toy_corpus.path, folder)
     return folder

@@ -11,7 +11,7 @@ import torch
 from toys import toy_run
 
 from umbel.config import ModelConfig, apply_settings, to_dict
-from umbel.train.ablations import moe_arms
+from umbel.train.ablations import moe_arms, objective_arms
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -77,6 +77,31 @@ def test_what_is_collected_is_what_the_runs_measured(ablation, trained):
         assert arm["curve"]["step"] == [0, 1, 2]
         assert arm["curve"]["max_over_mean"][-1] == pytest.approx(arm["max_over_mean"]["mean"], abs=1e-4)
         assert arm["seeds"] == [0, 1]
+
+
+def test_arms_of_objectives_are_asked_the_same_and_tell_how_they_place(ablation, toy_corpus, tmp_path):
+    run = toy_run(steps=2, eval_every_steps=1)
+    jobs = ablation.plan(objective_arms(run), 1, tmp_path)
+    for job in jobs:
+        ablation.one(job, str(toy_corpus.path), "cpu", None, "abc")
+    told = ablation.collect(jobs)
+    assert {name: arm["objectives"]["placement"] for name, arm in told.items()} == {
+        "uniform": 0.0,
+        "spans": 0.0,
+        "uniform and placement": 1.0,
+        "all three": 1.0,
+    }
+    # One untrained network, and one question.
+    assert len({arm["curve"]["loss"][0] for arm in told.values()}) == 1
+    for name, arm in told.items():
+        assert (
+            ("placement_accuracy" in arm)
+            == ("placement_loss" in arm)
+            == (name in ("uniform and placement", "all three"))
+        )
+        if "placement_loss" in arm:
+            assert len(arm["curve"]["placement_loss"]) == 3
+            assert arm["curve"]["placement_loss"][0] == pytest.approx(1.386, abs=0.1)
 
 
 def test_a_run_whose_loss_explodes_is_told_as_failed(ablation, toy_corpus, tmp_path):

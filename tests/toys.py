@@ -145,6 +145,15 @@ def toy_packed_run(**train: object):
     return replace(run, name="toy3", model=replace(run.model, vocab_size=92), tokens=TokensConfig(k=3, row_tokens=100))
 
 
+def toy_placement_run(**train: object):
+    """The toy run with every objective: single hidden bases, hidden runs, and 3 cut spans of 12 bases."""
+    from dataclasses import replace
+
+    run = toy_run(**train)
+    masking = replace(run.masking, span_weight=1.0, placement_weight=1.0, placement_spans=3, placement_span_tokens=12)
+    return replace(run, name="toy_placement", masking=masking)
+
+
 def toy_stream_model():
     """Settings of a network that can be streamed: four HyenaLite layers, two of them with experts."""
     from umbel.config import ModelConfig

@@ -260,13 +260,14 @@ class MaskingConfig:
     placement_weight: NonNegative = 0.0
     """or spans are cut out, shuffled, and to be put back."""
     span_mean_tokens: Annotated[float, Field(ge=1)] = 3.0
-    """Mean of the geometric distribution that the lengths of hidden runs are drawn from, before it is cut."""
+    """Mean of the geometric distribution that the lengths of hidden runs are drawn from, before it is truncated. With
+    overlapping k-mers a run is one of bases, and hides every token that covers one of them."""
     span_max_tokens: Count = 10
-    """No hidden run is drawn longer."""
+    """Longer runs are never drawn, and their chance is shared among the others (SpanBERT's has 5 and 10)."""
     placement_spans: Annotated[int, Field(ge=2, le=64)] = 4
     """Spans cut out of a window."""
     placement_span_tokens: Count = 16
-    """Tokens of a cut span."""
+    """Tokens of a cut span. A window with too few real tokens for all spans asks for hidden tokens instead."""
 
     def __post_init__(self) -> None:
         if self.as_mask_frac + self.as_random_frac > 1:
@@ -342,6 +343,11 @@ class RunConfig:
         if shortest < self.tokens.k:
             raise ValueError(
                 f"windows may have {shortest} bases and tokens have {self.tokens.k}: raise corpus.min_window_bp"
+            )
+        if self.tokens.row_tokens and self.masking.placement_weight:
+            raise ValueError(
+                "tokens.row_tokens cuts windows at the edges of rows, which would part cut spans from their gaps: set "
+                "tokens.row_tokens=0 or masking.placement_weight=0"
             )
 
 

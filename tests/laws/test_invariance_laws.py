@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from toys import toy_run
 
 from umbel.data.kmers import KmerTokens
+from umbel.data.placement import cut_spans
 from umbel.model.hf import UmbelConfig, UmbelForSequenceClassification, new_model
 from umbel.predict import predictor as predictor_module
 from umbel.predict.predictor import Predictor
@@ -28,7 +29,7 @@ TOLERANCE = {"atol": 1e-5, "rtol": 0}
 
 def make_model(variant="published", seed=1):
     changes = VARIANTS.get(variant, {"vocab_size": 92})
-    model = new_model(replace(toy_run().model, **changes), 256, seed).eval()
+    model = new_model(replace(toy_run().model, **changes), 256, seed, placement=variant == "placing").eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)  # away from the small initial outputs, so that a leak would show
@@ -71,6 +72,37 @@ def test_padding_and_batch_mates_change_nothing(variant, sequences, left, extra,
     for routing in together.routings:
         assert (routing.experts[mask == 0] == -1).all()
         assert int(routing.counts().sum()) == int(mask.sum()) * routing.experts.shape[-1]
+
+
+PLACING = make_model("placing")
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    n_gaps=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    left=st.booleans(),
+    extra=st.integers(0, 70),
+    seed=st.integers(0, 99),
+)
+def test_span_placement_sees_neither_padding_nor_batch_mates(n_gaps, left, extra, seed):
+    draws, rows = np.random.default_rng(seed), []
+    for n in n_gaps:
+        ids = np.array(frame(draws.integers(7, 11, int(draws.integers(40, 60)))))
+        rows.append(cut_spans(ids, n, 5, 1, draws) if n else (ids, np.zeros_like(ids)))
+    width = max(len(ids) for ids, _ in rows) + extra
+    batch, placement = np.full((len(rows), width), PAD), np.zeros((len(rows), width), np.int64)
+    for i, (ids, belongs) in enumerate(rows):
+        here = slice(width - len(ids), width) if left else slice(0, len(ids))
+        batch[i, here], placement[i, here] = ids, belongs
+    with torch.inference_mode():
+        together = PLACING(torch.from_numpy(batch), placement=torch.from_numpy(placement)).placed
+        assert len(together.losses) == sum(n_gaps)
+        places = np.cumsum([0, *n_gaps])
+        for i, (ids, belongs) in enumerate(rows):
+            alone = PLACING(torch.from_numpy(ids)[None], placement=torch.from_numpy(belongs)[None]).placed
+            of_row = slice(places[i], places[i + 1])
+            torch.testing.assert_close(together.losses[of_row], alone.losses, **TOLERANCE)
+            assert torch.equal(together.is_right[of_row], alone.is_right)
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

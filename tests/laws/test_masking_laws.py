@@ -11,6 +11,7 @@ from umbel.config import MaskingConfig
 from umbel.data import masking
 from umbel.data.kmers import KmerTokens
 from umbel.data.masking import IGNORED, corrupt, hidden_positions, hide
+from umbel.data.objectives import make_example
 
 CONFIG = MaskingConfig()
 ONE = KmerTokens(1)
@@ -249,3 +250,51 @@ def test_every_token_that_covers_a_hidden_base_is_hidden(codes, tokens, data):
         else:
             assert (example.input_ids[i], example.labels[i]) == (token, IGNORED)
     assert (example.weights == 1).all()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    codes=sequences,
+    tokens=vocabularies,
+    weights=st.tuples(*[st.sampled_from([0.0, 1.0])] * 3).filter(any),
+    mask_frac=st.sampled_from([0.0, 0.15, 0.7, 1.0]),
+    mean=st.floats(1, 50),
+    longest=st.integers(1, 40),
+    n_spans=st.integers(2, 5),
+    span_tokens=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+def test_whatever_is_asked_n_and_framing_stay_and_nothing_is_lost(
+    codes, tokens, weights, mask_frac, mean, longest, n_spans, span_tokens, seed
+):
+    codes = np.array(codes, np.uint8)
+    config = MaskingConfig(
+        mask_frac=mask_frac,
+        uniform_weight=weights[0],
+        span_weight=weights[1],
+        placement_weight=weights[2],
+        span_mean_tokens=mean,
+        span_max_tokens=longest,
+        placement_spans=n_spans,
+        placement_span_tokens=span_tokens,
+    )
+    ids = tokens.encode(codes).ids
+    example = make_example(codes, codes > 2, config, seed, 3, 4, tokens)
+    again = make_example(codes, codes > 2, config, seed, 3, 4, tokens)
+    assert digest([example]) == digest([again])
+    if example.placement is None:
+        untouched = example.labels == IGNORED
+        assert (example.input_ids[untouched] == ids[untouched]).all()
+        assert (example.labels[~untouched] == ids[~untouched]).all()
+        assert untouched[(ids < 7) | (ids == 11)].all()
+        return
+    assert weights[2]
+    assert (example.labels == IGNORED).all()
+    # All tokens are there once, but for those of overlapping words beside a span.
+    shown = example.input_ids[(example.input_ids != 5) & (example.input_ids != 1)]
+    left = np.bincount(ids[ids != 1], minlength=tokens.size) - np.bincount(shown, minlength=tokens.size)
+    assert (left >= 0).all()
+    assert left.sum() == 2 * (tokens.n_covering - 1) * n_spans
+    assert not left[11]
+    spans = [example.input_ids[example.placement == j] for j in range(1, n_spans + 1)]
+    assert {len(span) for span in spans} == {span_tokens}

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from safetensors.torch import load_file
-from toys import toy_packed_run, toy_run
+from toys import toy_packed_run, toy_placement_run, toy_run
 
 from umbel.config import ModelConfig, to_dict
 from umbel.data.kmers import KmerTokens
@@ -33,7 +33,11 @@ def same_weights(a, b):
     ).read_bytes()
 
 
-RUNS = {"toy": (toy_run(), "toy_training"), "packed": (toy_packed_run(), "toy_packed_training")}
+RUNS = {
+    "toy": (toy_run(), "toy_training"),
+    "packed": (toy_packed_run(), "toy_packed_training"),
+    "placement": (toy_placement_run(), "toy_placement_training"),
+}
 
 
 @pytest.mark.parametrize(

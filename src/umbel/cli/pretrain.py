@@ -31,7 +31,10 @@ def pretrain(
     chosen = [*(settings or []), *([] if seed is None else [f"train.seed={seed}"])]
     run = apply_settings(load_recipe(recipe), chosen)
     result = train(run, corpus, out, device=device, reporter=begin(quiet, threads))
-    lines = [f"checkpoint {result.checkpoint}", f"  training loss {result.train['loss']:.4f}"]
-    if result.valid:
-        lines.append(f"  validation loss {result.valid['loss']:.4f}, accuracy {result.valid['accuracy']:.4f}")
+    lines = [f"checkpoint {result.checkpoint}"]
+    for name, told in (("training", result.train), ("validation", result.valid)):
+        for kind, prefix in (("", ""), ("placement ", "placement_")):
+            if f"{prefix}loss" in told:
+                loss, accuracy = told[f"{prefix}loss"], told[f"{prefix}accuracy"]
+                lines.append(f"  {name} {kind}loss {loss:.4f}, accuracy {accuracy:.4f}")
     finish({"checkpoint": str(result.checkpoint), "train": result.train, "valid": result.valid}, lines, json)

@@ -12,7 +12,8 @@ import numpy as np
 
 from umbel.config import MaskingConfig
 from umbel.data.corpus.store import Corpus
-from umbel.data.masking import IGNORED, Example, corrupt, epoch_order, is_reversed
+from umbel.data.masking import IGNORED, Example, epoch_order, is_reversed
+from umbel.data.objectives import make_example
 from umbel.data.rows import PackedRows
 from umbel.data.vocabulary import PAD_ID
 from umbel.errors import CorpusError
@@ -32,6 +33,10 @@ class Batch:
     segment_ids
         int64: which sequence of its row a token belongs to, 0, 1, 2, ...; padding counts as one more. None
         where every row is one sequence.
+    placement
+        int64, see :func:`umbel.data.placement.cut_spans`; None where no row has cut spans.
+    n_unplaced
+        Windows that had no room for the spans that were to be cut out.
     """
 
     input_ids: np.ndarray
@@ -39,6 +44,8 @@ class Batch:
     labels: np.ndarray
     weights: np.ndarray
     segment_ids: np.ndarray | None = None
+    placement: np.ndarray | None = None
+    n_unplaced: int = 0
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -77,6 +84,8 @@ def collate_rows(rows: Sequence[Sequence[Example]], row_tokens: int = 0) -> Batc
         np.full(shape, IGNORED),
         np.zeros(shape, np.float32),
         None if all(len(row) == 1 for row in rows) else np.zeros(shape, np.int64),
+        None if all(example.placement is None for row in rows for example in row) else np.zeros(shape, np.int64),
+        sum(example.is_unplaced for row in rows for example in row),
     )
     for i, row in enumerate(rows):
         place = 0
@@ -85,6 +94,8 @@ def collate_rows(rows: Sequence[Sequence[Example]], row_tokens: int = 0) -> Batc
             batch.input_ids[i, place:end] = example.input_ids
             batch.labels[i, place:end] = example.labels
             batch.weights[i, place:end] = example.weights
+            if batch.placement is not None and example.placement is not None:
+                batch.placement[i, place:end] = example.placement
             if batch.segment_ids is not None:
                 # What follows is counted on until the next sequence writes over it; padding keeps its own number.
                 batch.segment_ids[i, place:end] = segment
@@ -160,7 +171,7 @@ class TrainingBatches:
         codes, soft_mask = self._corpus.read_window(int(window_id))
         if is_reversed(self._masking, self._seed, step, sample):
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        return corrupt(codes, soft_mask, self._masking, self._seed, step, sample, self._tokens)
+        return make_example(codes, soft_mask, self._masking, self._seed, step, sample, self._tokens)
 
     def micro_batches(self, step: int, micro_batch_windows: int) -> list[Batch]:
         """Cut one step's rows into padded micro-batches."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from umbel.config import MaskingConfig
 from umbel.data.kmers import Encoding
+from umbel.data.spans import draw_spans, members
 from umbel.data.vocabulary import MASK_ID, are_real
 from umbel.genome.sequence import N
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from umbel.data.tokenizers import Tokens
 
 _CORRUPT, _STRAND, _EVALUATE, _ORDER, _STRANDS = 1, 2, 3, 4, 5
+_SPANS = 11
 IGNORED = -100
 
 
@@ -40,11 +42,30 @@ class Example:
         int64, the true token where it is to be predicted, -100 elsewhere.
     weights
         float32 loss weights: the mean over a token's bases of 1 or, where soft-masked, the soft-mask weight.
+    placement
+        int64, where spans were cut out (see :func:`umbel.data.placement.cut_spans`); None where none were. Such an
+        example has no labels.
+    is_unplaced
+        Spans were to be cut out, and the window has no room for them.
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    placement: np.ndarray | None = None
+    is_unplaced: bool = False
+
+    def part(self, where: slice) -> Example:
+        """Give a stretch of tokens as an example of its own.
+
+        Raises
+        ------
+        ValueError
+            If spans were cut out: a part would hold spans without their gaps.
+        """
+        if self.placement is not None:
+            raise ValueError("an example of span placement cannot be cut: give every window a row of its own")
+        return Example(self.input_ids[where], self.labels[where], self.weights[where])
 
 
 def is_reversed(config: MaskingConfig, seed: int, step: int, sample: int) -> bool:
@@ -118,6 +139,8 @@ def corrupt(
     step: int,
     sample: int,
     tokens: Tokens,
+    *,
+    in_spans: bool = False,
 ) -> Example:
     """Choose tokens to predict, and show most of them as ``[MASK]``.
 
@@ -140,6 +163,10 @@ def corrupt(
         What the draw depends on, and all it depends on; each >= 0.
     tokens
         How bases become tokens.
+    in_spans
+        Choose runs of tokens (with overlapping k-mers: of anchors), each with one fate, in place of single ones; the
+        expected share stays. See :func:`umbel.data.spans.draw_spans`. The real tokens are put end to end for it:
+        a run that meets an N goes on behind it.
 
     Raises
     ------
@@ -149,7 +176,7 @@ def corrupt(
     References
     ----------
     Devlin et al. 2018, "BERT", arXiv:1810.04805, section 3.1. Overlapping k-mers are hidden in runs as in
-    Ji et al. 2021, "DNABERT".
+    Ji et al. 2021, "DNABERT"; runs share a fate as in Joshi et al. 2020, "SpanBERT", arXiv:1907.10529, section 3.1.
 
     Examples
     --------
@@ -163,14 +190,22 @@ def corrupt(
     true_ids = encoding.ids
     inner_ids = true_ids[1:-1]
     overlap = tokens.n_covering > 1
-    draws = stream(seed, _CORRUPT, step, sample)
-    chance, fate = draws.random((2, len(codes) if overlap else len(inner_ids)), dtype=np.float32)
-    replacement = draws.integers(0, tokens.n_words, len(inner_ids))
     real = are_real(inner_ids)
-    if overlap:
-        drawn = (codes < N) & (chance < anchor_frac(config.mask_frac, tokens))
+    choosable = codes < N if overlap else real
+    draws = stream(seed, _SPANS if in_spans else _CORRUPT, step, sample)
+    if in_spans:
+        where = np.flatnonzero(choosable)
+        starts, lengths = draw_spans(
+            len(where), config.mask_frac, config.span_mean_tokens, config.span_max_tokens, tokens.n_covering, draws
+        )
+        chosen = where[members(starts, lengths)]
+        drawn, fate = np.zeros(len(choosable), bool), np.ones(len(choosable), np.float32)
+        drawn[chosen] = True
+        fate[chosen] = np.repeat(draws.random(len(lengths), dtype=np.float32), lengths)
     else:
-        drawn = real & (chance < config.mask_frac)
+        chance, fate = draws.random((2, len(choosable)), dtype=np.float32)
+        drawn = choosable & (chance < (anchor_frac(config.mask_frac, tokens) if overlap else config.mask_frac))
+    replacement = draws.integers(0, tokens.n_words, len(inner_ids))
     to_mask = drawn & (fate < config.as_mask_frac)
     to_draw = drawn & (fate < config.as_mask_frac + config.as_random_frac)
     if overlap:

@@ -22,7 +22,8 @@ import numpy as np
 from umbel.config import MaskingConfig
 from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import KmerTokens
-from umbel.data.masking import Example, corrupt, epoch_order, reversed_in_epoch
+from umbel.data.masking import Example, epoch_order, reversed_in_epoch
+from umbel.data.objectives import make_example
 from umbel.genome.sequence import revcomp
 from umbel.progress import Reporter, reporter_or_silent
 
@@ -137,7 +138,7 @@ class PackedRows:
             whole = self._example(epoch, place)
             start = int(ends[place]) - len(whole.input_ids)
             part = slice(max(0, first - start), last - start)
-            parts.append(Example(whole.input_ids[part], whole.labels[part], whole.weights[part]))
+            parts.append(whole.part(part))
         return parts
 
     def _make_example(self, epoch: int, place: int) -> Example:
@@ -146,4 +147,4 @@ class PackedRows:
         codes, soft_mask = self._corpus.read_window(int(self._window_ids[window]))
         if laid.is_reversed[window]:
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        return corrupt(codes, soft_mask, self._masking, self._seed, epoch, place, self._tokens)
+        return make_example(codes, soft_mask, self._masking, self._seed, epoch, place, self._tokens)

@@ -6,6 +6,8 @@ import numpy as np
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]")
 CLS_ID, SEP_ID, MASK_ID, PAD_ID, UNK_ID = 0, 1, 3, 4, 6
+GAP_ID = 5
+"""``[RESERVED]``, which marks the gap that a span was cut out of; see :mod:`umbel.data.placement`."""
 BASE_ID = 7
 """Id of A; the code of a base (A 0, C 1, G 2, T 3, N 4) plus this is its id as a token of its own."""
 N_ID = 11

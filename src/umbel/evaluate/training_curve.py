@@ -44,6 +44,8 @@ def read_curve(run: Path | None) -> dict[str, Any]:
     points: dict[str, dict[int, float]] = {"train": {}, "valid": {}}
     n_skipped = 0
     for record in records:
+        if "loss" not in record:  # a step of span placement alone
+            continue
         if math.isfinite(record["loss"]):
             points[record["kind"]][record["step"]] = record["loss"]
         else:

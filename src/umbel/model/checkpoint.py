@@ -114,7 +114,7 @@ def import_released(source: str | Path, out: str | Path, tokenizer: Any) -> Umbe
 
 
 def export_released(source: str | Path, out: str | Path) -> None:
-    """Write one of our checkpoints in the released PlantBiMoE layout.
+    """Write one of our checkpoints in the released PlantBiMoE layout, which has no place for a head of span placement.
 
     Raises
     ------

@@ -25,6 +25,7 @@ from umbel.config import ModelConfig, from_dict
 from umbel.errors import CheckpointError, ConfigError
 from umbel.model.backbone import Backbone, Output
 from umbel.model.heads import masked_cross_entropy, mean_over_bases
+from umbel.model.placement import Placed, SpanPlacement
 from umbel.model.routing import Routing
 
 MODEL_TYPE = "umbel"
@@ -42,6 +43,8 @@ class UmbelConfig(PreTrainedConfig):
         Longest window seen in training, in bases.
     tokens
         What the tokens are, as :func:`umbel.data.tokenizers.describe` says it; None is single nucleotides.
+    placement
+        The masked language model has a head of span placement, see :class:`~umbel.model.placement.SpanPlacement`.
     """
 
     model_type = MODEL_TYPE
@@ -49,6 +52,7 @@ class UmbelConfig(PreTrainedConfig):
     shape: dict[str, Any] | None = None
     window_bp: int = 32_768
     tokens: dict[str, Any] | None = None
+    placement: bool = False
     pad_token_id: int | None = 4
     tie_word_embeddings: bool = True
 
@@ -91,12 +95,13 @@ class UmbelModelOutput(ModelOutput):
 
 @dataclass
 class UmbelLogitsOutput(ModelOutput):
-    """``loss`` where labels were given, float32 ``logits``, and as in :class:`UmbelModelOutput`."""
+    """``loss`` and ``placed`` where asked for, float32 ``logits``, and as in :class:`UmbelModelOutput`."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     routings: tuple[Routing, ...] | None = None
+    placed: Placed | None = None
 
 
 class UmbelPreTrainedModel(PreTrainedModel):
@@ -105,6 +110,7 @@ class UmbelPreTrainedModel(PreTrainedModel):
     config_class = UmbelConfig
     base_model_prefix = "backbone"
     _no_split_modules = ("Block",)
+    _keys_to_ignore_on_load_unexpected = [r"^placement\."]  # noqa: RUF012
     _new_keys: tuple[str, ...] = ()
     """Parameters that a checkpoint may lack, because a new task begins with them."""
 
@@ -183,13 +189,18 @@ class UmbelModel(UmbelPreTrainedModel):
 
 
 class UmbelForMaskedLM(UmbelPreTrainedModel):
-    """Backbone and a linear head over the vocabulary, tied to the embedding by default."""
+    """Backbone and a linear head over the vocabulary, tied to the embedding by default.
+
+    With ``config.placement`` there is a head for span placement too, for training on.
+    """
 
     _tied_weights_keys = {"lm_head.weight": "backbone.embedding.weight"}  # noqa: RUF012
 
     def __init__(self, config: UmbelConfig):
         super().__init__(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # Last, so that the other weights of a seed are the same with it and without.
+        self.placement = SpanPlacement(config.hidden_size) if config.placement else None
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -202,16 +213,27 @@ class UmbelForMaskedLM(UmbelPreTrainedModel):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         segment_ids: Tensor | None = None,
+        placement: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Map ``(B, L)`` ids to logits ``(B, L, V)``; ``labels`` count where they are not -100."""
+        """Map ``(B, L)`` ids to logits ``(B, L, V)``; ``labels`` count where they are not -100.
+
+        Raises
+        ------
+        ValueError
+            If ``placement`` (see :class:`~umbel.model.placement.SpanPlacement`) is given to a model without that head.
+        """
+        if placement is not None and self.placement is None:
+            raise ValueError("this model has no head of span placement: make it with placement=True in its config")
         output = self._run(input_ids, attention_mask, output_hidden_states, segment_ids)
         logits = (
             self.lm_head(output.hidden).float() if output.hidden.dtype != torch.float64 else self.lm_head(output.hidden)
         )
         loss = None if labels is None else masked_cross_entropy(logits, labels)
-        return self._give(UmbelLogitsOutput(loss, logits, output.stream or None, output.routings), return_dict)
+        placed = None if placement is None or self.placement is None else self.placement(output.hidden, placement)
+        values = UmbelLogitsOutput(loss, logits, output.stream or None, output.routings, placed)
+        return self._give(values, return_dict)
 
 
 class UmbelForSequenceClassification(UmbelPreTrainedModel):
@@ -247,12 +269,14 @@ class UmbelForSequenceClassification(UmbelPreTrainedModel):
         return self._give(UmbelLogitsOutput(loss, logits, output.stream or None, output.routings), return_dict)
 
 
-def new_model(config: ModelConfig, window_bp: int, seed: int, tokens: dict[str, Any] | None = None) -> UmbelForMaskedLM:
+def new_model(
+    config: ModelConfig, window_bp: int, seed: int, tokens: dict[str, Any] | None = None, *, placement: bool = False
+) -> UmbelForMaskedLM:
     """Make a model with weights drawn from ``seed``, whatever the state of the global generator.
 
     Parameters
     ----------
-    window_bp, tokens
+    window_bp, tokens, placement
         What ``config.json`` is to remember, see :class:`UmbelConfig`.
 
     Raises
@@ -264,7 +288,9 @@ def new_model(config: ModelConfig, window_bp: int, seed: int, tokens: dict[str, 
         raise ConfigError(f"model.vocab_size is {config.vocab_size}, and there are 12 tokens: set 12 or more")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return UmbelForMaskedLM(UmbelConfig(shape=dataclasses.asdict(config), window_bp=window_bp, tokens=tokens))
+        return UmbelForMaskedLM(
+            UmbelConfig(shape=dataclasses.asdict(config), window_bp=window_bp, tokens=tokens, placement=placement)
+        )
 
 
 # ``import umbel`` sees to it that this module is loaded as soon as transformers is.

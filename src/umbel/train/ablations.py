@@ -1,4 +1,4 @@
-"""Families of runs that differ in one thing: how experts are weighed and balanced, and which parts a network has.
+"""Families of runs that differ in one thing: experts' gating and balance, a network's parts, what windows ask of it.
 
 ``benchmarks/ablation.py`` trains them; ``docs/guide/ablations.md`` tells how, at CPU-hour size and at full size.
 """
@@ -19,6 +19,14 @@ GATINGS: dict[str, Gating] = {"normalised": "normalised", "plain": "plain", "swi
 
 SWITCH_COEF = 0.01
 """Weight of the balance loss in Fedus et al. 2021, arXiv:2101.03961, section 2.2."""
+
+OBJECTIVES = {
+    "uniform": (1.0, 0.0, 0.0),
+    "spans": (0.0, 1.0, 0.0),
+    "uniform and placement": (1.0, 0.0, 1.0),
+    "all three": (1.0, 1.0, 1.0),
+}
+"""Name of an arm -> weights of hidden single tokens, hidden runs of tokens, and spans to put back."""
 
 
 def moe_arms(
@@ -73,7 +81,34 @@ def component_arms(base: RunConfig) -> dict[str, RunConfig]:
     }
 
 
-FAMILIES: dict[str, Callable[[RunConfig], dict[str, RunConfig]]] = {"moe": moe_arms, "components": component_arms}
+def objective_arms(base: RunConfig) -> dict[str, RunConfig]:
+    """Give ``base`` with each mixture of objectives in :data:`OBJECTIVES`.
+
+    Validation hides the same single tokens in all arms. No arm packs rows, which cut spans do not go into. Where half
+    of the windows place spans, half as many are left that ask for hidden tokens.
+
+    Examples
+    --------
+    >>> from umbel.train.recipes import tiny
+    >>> {name: arm.masking.placement_weight for name, arm in objective_arms(tiny()).items()}
+    {'uniform': 0.0, 'spans': 0.0, 'uniform and placement': 1.0, 'all three': 1.0}
+    """
+    return {
+        name: replace(
+            base,
+            name=f"{base.name}, {name}",
+            tokens=replace(base.tokens, row_tokens=0),
+            masking=replace(base.masking, uniform_weight=uniform, span_weight=spans, placement_weight=placement),
+        )
+        for name, (uniform, spans, placement) in OBJECTIVES.items()
+    }
+
+
+FAMILIES: dict[str, Callable[[RunConfig], dict[str, RunConfig]]] = {
+    "moe": moe_arms,
+    "components": component_arms,
+    "objectives": objective_arms,
+}
 
 
 def family(name: str, base: RunConfig) -> dict[str, RunConfig]:

@@ -31,6 +31,8 @@ def _to_device(batch: Batch, device: torch.device) -> tuple[dict[str, Tensor], T
     arrays = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if batch.segment_ids is not None:
         arrays["segment_ids"] = batch.segment_ids
+    if batch.placement is not None:
+        arrays["placement"] = batch.placement
     arrays |= {"labels": batch.labels, "weights": batch.weights}
     tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
     return tensors, tensors.pop("labels"), tensors.pop("weights")
@@ -51,8 +53,9 @@ def train_step(
 ) -> Metrics:
     """Take one optimiser step over all micro-batches.
 
-    The loss is the weighted mean over the predicted tokens of the *whole* batch, so that it does not depend
-    on how the batch is cut; only the auxiliary losses are means over micro-batches.
+    The loss is the weighted mean over the predicted tokens of the *whole* batch, and the placement loss the mean over
+    all its cut spans, so that neither depends on how the batch is cut; only the auxiliary losses are means over
+    micro-batches. What there is none of in the batch is not in the metrics.
 
     Raises
     ------
@@ -63,7 +66,9 @@ def train_step(
     total_weight = max(
         1e-12, float(sum(batch.weights[batch.labels != IGNORED].sum(dtype=np.float64) for batch in batches))
     )
+    n_spans = sum(_n_spans(batch) for batch in batches)
     loss_sum, right, predicted = 0.0, 0, 0
+    placement_sum, n_right = 0.0, 0
     biased = [m for m in model.modules() if isinstance(m, Router) and m.gating == "bias"]
     counts: dict[int, np.ndarray] = {}
     optimizer.zero_grad(set_to_none=True)
@@ -73,6 +78,9 @@ def train_step(
             output = model(**inputs)
             loss = (label_losses(output.logits, labels) * weights).sum() / total_weight
             objective = loss
+            if output.placed is not None:
+                placement_loss = output.placed.losses.sum() / max(1, n_spans)
+                objective = objective + config.train.placement_coef * placement_loss
             if output.routings and config.train.balance_coef:
                 objective = objective + config.train.balance_coef * balance_loss(output.routings) / len(batches)
             if output.routings and config.train.z_coef:
@@ -81,14 +89,18 @@ def train_step(
             _add_counts(counts, output.routings)
         objective.backward()
         loss_sum += loss.item()
+        if output.placed is not None:
+            placement_sum += placement_loss.item()
+            n_right += int(output.placed.is_right.sum())
         asked = labels != IGNORED
         right += int((output.logits.argmax(-1) == labels)[asked].sum())
         predicted += int(asked.sum())
     grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm))
-    if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+    if not (math.isfinite(loss_sum + placement_sum) and math.isfinite(grad_norm)):
+        placing = f", that of span placement {placement_sum}" if n_spans else ""
         raise RunError(
-            f"step {step}: the loss is {loss_sum} and the gradient norm {grad_norm}. The run stopped; its last state "
-            "is kept. Lower optim.lr or raise optim.warmup_steps, and start in a new folder."
+            f"step {step}: the loss is {loss_sum}{placing} and the gradient norm {grad_norm}. The run stopped; its "
+            "last state is kept. Lower optim.lr or raise optim.warmup_steps, and start in a new folder."
         )
     rate = learning_rate(config.optim, step, config.train.steps)
     for group in optimizer.param_groups:
@@ -96,28 +108,50 @@ def train_step(
     optimizer.step()
     for router in biased:
         follow_load(router, torch.from_numpy(counts[router.layer]), config.train.bias_rate)
-    return {"loss": loss_sum, "accuracy": right / max(1, predicted), "lr": rate, "grad_norm": grad_norm}
+    metrics: Metrics = {"loss": loss_sum, "accuracy": right / predicted} if predicted else {}
+    if n_spans:
+        metrics |= {"placement_loss": placement_sum, "placement_accuracy": n_right / n_spans}
+    if config.masking.placement_weight:
+        metrics["n_unplaced"] = sum(batch.n_unplaced for batch in batches)
+    return metrics | {"lr": rate, "grad_norm": grad_norm}
+
+
+def _n_spans(batch: Batch) -> int:
+    """Count the cut spans."""
+    return 0 if batch.placement is None else int((batch.placement < 0).sum())
 
 
 @torch.no_grad()
 def validate(model: nn.Module, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype | None) -> Metrics:
-    """Measure masked loss (nats, every masked token weighing 1), accuracy, and each layer's expert load."""
+    """Measure masked loss (nats, every masked token weighing 1), accuracy, and each layer's expert load.
+
+    Batches with cut spans are asked for the loss and accuracy of their placement, and count for nothing else.
+    """
     model.eval()
     loss_sum, right, predicted = 0.0, 0, 0
+    placement_sum, n_right, n_spans = 0.0, 0, 0
     counts: dict[int, np.ndarray] = {}
     for batch in batches:
         inputs, labels, _ = _to_device(batch, device)
         with _precision(device, dtype):
             output = model(**inputs)
+        if output.placed is not None:
+            placement_sum += float(output.placed.losses.double().sum())
+            n_right += int(output.placed.is_right.sum())
+            n_spans += _n_spans(batch)
+            continue
         asked = labels != IGNORED
         loss_sum += float(label_losses(output.logits, labels).double().sum())
         right += int((output.logits.argmax(-1) == labels)[asked].sum())
         predicted += int(asked.sum())
         _add_counts(counts, output.routings)
-    if not predicted:
-        return {}
-    experts = [{"layer": layer, **asdict(expert_load(n))} for layer, n in counts.items()]
-    return {"loss": loss_sum / predicted, "accuracy": right / predicted, "experts": experts}
+    measured: Metrics = {}
+    if predicted:
+        experts = [{"layer": layer, **asdict(expert_load(n))} for layer, n in counts.items()]
+        measured = {"loss": loss_sum / predicted, "accuracy": right / predicted, "experts": experts}
+    if n_spans:
+        measured |= {"placement_loss": placement_sum / n_spans, "placement_accuracy": n_right / n_spans}
+    return measured
 
 
 def _add_counts(counts: dict[int, np.ndarray], routings: Sequence[Routing]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from umbel.config import RunConfig, from_dict, to_dict
 from umbel.data.batches import Batch, TrainingBatches, collate
 from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import Encoding
-from umbel.data.masking import anchor_frac, hidden_positions, hide
+from umbel.data.masking import Example, anchor_frac, hidden_positions, hide
+from umbel.data.objectives import make_example
 from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import ConfigError, RunError
 from umbel.files import write_json, writing
@@ -106,16 +108,45 @@ def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[B
     About ``mask_frac`` of the tokens are hidden, as in training. Evaluation (:mod:`umbel.evaluate`) hides bases
     instead, the same ones for every vocabulary.
     """
-    window_ids = corpus.window_ids("valid")
-    if len(window_ids) > run.train.eval_windows:
-        window_ids = window_ids[np.linspace(0, len(window_ids) - 1, run.train.eval_windows).astype(int)]
     examples = []
-    for window_id in window_ids:
+    for window_id in _validation_windows(corpus, run):
         codes, _ = corpus.read_window(int(window_id))
         encoding = tokens.encode(codes)
         examples.append(hide(encoding, _hidden_bases(codes, encoding, run, int(window_id), tokens)))
+    return _cut(examples, run)
+
+
+def placement_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
+    """Take the windows of :func:`validation_batches` with spans cut out, the same ones every time.
+
+    None where the run does not place spans; windows without room for them are left out.
+    """
+    if not run.masking.placement_weight:
+        return []
+    alone = replace(run.masking, uniform_weight=0.0, span_weight=0.0, placement_weight=1.0)
+    examples = []
+    for window_id in _validation_windows(corpus, run):
+        codes, soft_mask = corpus.read_window(int(window_id))
+        examples.append(make_example(codes, soft_mask, alone, run.train.seed, 0, int(window_id), tokens))
+    return _cut([example for example in examples if not example.is_unplaced], run)
+
+
+def _validation_windows(corpus: Corpus, run: RunConfig) -> np.ndarray:
+    ids = corpus.window_ids("valid")
+    if len(ids) <= run.train.eval_windows:
+        return ids
+    return ids[np.linspace(0, len(ids) - 1, run.train.eval_windows).astype(int)]
+
+
+def _cut(examples: Sequence[Example], run: RunConfig) -> list[Batch]:
     size = run.train.micro_batch_windows
     return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
+
+
+def untrained_model(run: RunConfig, tokens: Tokens) -> UmbelForMaskedLM:
+    """Make the network that a run begins with; one that is to place spans has a head for it."""
+    placement = run.masking.placement_weight > 0
+    return new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens), placement=placement)
 
 
 def _hidden_bases(codes: np.ndarray, encoding: Encoding, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
@@ -160,9 +191,19 @@ class _Log:
                 for name in ("max_over_mean", "cv", "n_dead"):
                     self._board.add_scalar(f"experts/layer_{layer['layer']}/{name}", layer[name], record["step"])
         if record["kind"] == "train":
-            valid = self.last.get("valid")
-            note = f"loss {record['loss']:.3f} acc {record['accuracy']:.3f} {record['tokens_per_s']:,.0f} tok/s"
-            self._task.advance(1, note + (f" valid {valid['loss']:.3f}" if valid else ""))
+            self._task.advance(1, self._note(record))
+
+    def _note(self, record: Metrics) -> str:
+        parts = []
+        if "loss" in record:
+            parts.append(f"loss {record['loss']:.3f} acc {record['accuracy']:.3f}")
+        if "placement_loss" in record:
+            parts.append(f"placed {record['placement_accuracy']:.3f}")
+        parts.append(f"{record['tokens_per_s']:,.0f} tok/s")
+        valid = self.last.get("valid", {})
+        if "loss" in valid:
+            parts.append(f"valid {valid['loss']:.3f}")
+        return " ".join(parts)
 
 
 def pretrain(
@@ -203,11 +244,13 @@ def pretrain(
     require_vocabulary(tokens, run.model.vocab_size)
     tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
     _open_run(folder, run, source, tokens, place, reporter)
-    model = new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens)).to(place)
+    model = untrained_model(run, tokens).to(place)
     optimizer = make_optimizer(model, run.optim)
     first_step = _restore(folder / "state", model, optimizer, place, reporter)
     total, active = count_parameters(run.model)
     reporter.say(f"{run.name}: {total:,} parameters, {active:,} active, on {place}, corpus {source.hash[:12]}")
+    if model.placement is not None:
+        reporter.say(f"and {sum(p.numel() for p in model.placement.parameters()):,} parameters that place cut spans")
 
     training = TrainingBatches(
         source,
@@ -233,7 +276,7 @@ def pretrain(
             model,
             optimizer,
             training,
-            validation_batches(source, run, tokens),
+            [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)],
             run,
             first_step=first_step,
             device=place,

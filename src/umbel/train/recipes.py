@@ -223,6 +223,28 @@ def hyenamoe_tiny() -> RunConfig:
     )
 
 
+def tiny_spans() -> RunConfig:
+    """Give ``tiny`` with hidden runs of bases, 1 to 10 long, in place of single ones.
+
+    Examples
+    --------
+    >>> tiny_spans().masking.span_mean_tokens
+    3.0
+    """
+    return replace(tiny(), name="tiny_spans", masking=MaskingConfig(uniform_weight=0.0, span_weight=1.0))
+
+
+def tiny_placement() -> RunConfig:
+    """Give ``tiny`` with every second window asking where four cut spans of 16 bases belong, not for hidden bases.
+
+    Examples
+    --------
+    >>> tiny_placement().masking.placement_spans
+    4
+    """
+    return replace(tiny(), name="tiny_placement", masking=MaskingConfig(uniform_weight=1.0, placement_weight=1.0))
+
+
 RECIPES = {
     function.__name__: function
     for function in (
@@ -234,6 +256,8 @@ RECIPES = {
         hyenamoe_standard,
         hyenamoe_expressive,
         hyenamoe_tiny,
+        tiny_spans,
+        tiny_placement,
     )
 }
 

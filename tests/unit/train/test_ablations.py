@@ -3,7 +3,16 @@ import pytest
 from umbel.config import to_dict
 from umbel.errors import ConfigError
 from umbel.model.backbone import count_parameters
-from umbel.train.ablations import FAMILIES, GATINGS, SWITCH_COEF, component_arms, cpu_hour, family, moe_arms
+from umbel.train.ablations import (
+    FAMILIES,
+    GATINGS,
+    SWITCH_COEF,
+    component_arms,
+    cpu_hour,
+    family,
+    moe_arms,
+    objective_arms,
+)
 from umbel.train.recipes import hyenamoe_fast, hyenamoe_standard, hyenamoe_tiny
 
 BASES = [hyenamoe_tiny, hyenamoe_standard, hyenamoe_fast]
@@ -56,6 +65,19 @@ def test_component_arms_differ_in_the_pattern_alone(recipe):
     assert set(kinds["HyenaLite only"]) == {"H", "d"}
     assert set(kinds["attention only"]) == {"A", "d"}
     assert kinds["hybrid without experts"] == kinds["hybrid"].replace("e", "d")
+
+
+@pytest.mark.parametrize("recipe", BASES)
+def test_objective_arms_differ_in_the_weights_alone(recipe):
+    base = recipe()
+    arms = objective_arms(base)
+    weights = {"masking.uniform_weight", "masking.span_weight", "masking.placement_weight"}
+    for run in arms.values():
+        assert changed(base, run) <= weights | {"name", "tokens.row_tokens"}
+        assert changed(arms["uniform"], run) <= weights | {"name"}
+    assert arms["uniform"].masking == base.masking
+    assert len({str(run.masking) for run in arms.values()}) == len(arms) == 4
+    assert arms["spans"].masking.uniform_weight == arms["spans"].masking.placement_weight == 0
 
 
 def test_active_parameters_of_moe_arms_do_not_depend_on_the_number_of_experts_but_for_the_router():
