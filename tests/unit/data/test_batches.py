@@ -14,6 +14,11 @@ SEEN = MaskingConfig(mask_frac=0.0, revcomp_frac=0.0)
 ONE = KmerTokens(1)
 
 
+def training(corpus, masking, batch_windows, seed, **train):
+    run = toy_run(batch_windows=batch_windows, micro_batch_windows=1, seed=seed, **train)
+    return TrainingBatches(corpus, replace(run, masking=masking), ONE)
+
+
 def examples(batches, step):
     return [example for row in batches.rows(step) for example in row]
 
@@ -24,7 +29,7 @@ def letters(example):
 
 def test_an_epoch_sees_every_window_once(toy_corpus):
     wanted = sorted(tuple(toy_corpus.read_window(int(i))[0]) for i in toy_corpus.window_ids("train"))
-    batches = TrainingBatches(toy_corpus, SEEN, batch_windows=len(wanted), seed=4, tokens=ONE)
+    batches = training(toy_corpus, SEEN, len(wanted), seed=4)
     first, second = ([letters(e) for e in examples(batches, step)] for step in (0, 1))
     assert sorted(first) == sorted(second) == wanted
     assert first != second
@@ -32,15 +37,15 @@ def test_an_epoch_sees_every_window_once(toy_corpus):
 
 def test_a_batch_may_run_over_the_end_of_an_epoch(toy_corpus):
     count = len(toy_corpus.window_ids("train"))
-    one = TrainingBatches(toy_corpus, SEEN, batch_windows=1, seed=4, tokens=ONE)
-    many = TrainingBatches(toy_corpus, SEEN, batch_windows=count - 1, seed=4, tokens=ONE)
+    one = training(toy_corpus, SEEN, 1, seed=4)
+    many = training(toy_corpus, SEEN, count - 1, seed=4)
     singles = [letters(examples(one, step)[0]) for step in range(2 * (count - 1))]
     assert [letters(e) for step in (0, 1) for e in examples(many, step)] == singles
 
 
 def test_reverse_complement_by_hand(toy_corpus):
-    plain = examples(TrainingBatches(toy_corpus, SEEN, 6, seed=0, tokens=ONE), 3)
-    turned = examples(TrainingBatches(toy_corpus, replace(SEEN, revcomp_frac=1.0), 6, seed=0, tokens=ONE), 3)
+    plain = examples(training(toy_corpus, SEEN, 6, seed=0), 3)
+    turned = examples(training(toy_corpus, replace(SEEN, revcomp_frac=1.0), 6, seed=0), 3)
     pair = {0: 3, 1: 2, 2: 1, 3: 0, 4: 4}
     for a, b in zip(plain, turned, strict=True):
         assert letters(b) == tuple(pair[base] for base in reversed(letters(a)))
@@ -49,13 +54,13 @@ def test_reverse_complement_by_hand(toy_corpus):
 
 def test_about_a_third_is_reversed(toy_corpus):
     masking = replace(SEEN, revcomp_frac=0.3)
-    plain, mixed = (examples(TrainingBatches(toy_corpus, m, 400, seed=0, tokens=ONE), 0) for m in (SEEN, masking))
+    plain, mixed = (examples(training(toy_corpus, m, 400, seed=0), 0) for m in (SEEN, masking))
     share = np.mean([letters(a) != letters(b) for a, b in zip(plain, mixed, strict=True)])
     assert 0.23 < share < 0.37
 
 
 def test_prepared_ahead_is_the_same_as_asked_for(toy_corpus):
-    batches = TrainingBatches(toy_corpus, MaskingConfig(), 5, seed=1, tokens=ONE)
+    batches = training(toy_corpus, MaskingConfig(), 5, seed=1)
     for step, ahead in enumerate(batches.stream(2, 6, micro_batch_windows=2), start=2):
         direct = batches.micro_batches(step, 2)
         assert [len(batch.input_ids) for batch in direct] == [2, 2, 1]
@@ -66,7 +71,7 @@ def test_prepared_ahead_is_the_same_as_asked_for(toy_corpus):
 
 def test_padding_of_a_batch_is_never_a_label(toy_corpus):
     run = toy_run()
-    made = examples(TrainingBatches(toy_corpus, run.masking, 30, seed=0, tokens=ONE), 0)
+    made = examples(training(toy_corpus, run.masking, 30, seed=0), 0)
     short = replace(made[0], **{k: getattr(made[0], k)[:50] for k in ("input_ids", "labels", "weights")})
     batch = collate([short, made[1]])
     assert batch.attention_mask[0].sum() == 50

@@ -1,20 +1,25 @@
 """Packed rows against a stream that is built whole, window after window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import toy_run
 
-from umbel.config import CorpusConfig, MaskingConfig, TokensConfig, apply_settings
+from umbel.config import BalanceConfig, CorpusConfig, MaskingConfig, TokensConfig, apply_settings
 from umbel.data.batches import TrainingBatches, collate_rows
 from umbel.data.corpus.build import build_corpus
 from umbel.data.kmers import KmerTokens, framed
 from umbel.data.masking import IGNORED, Example, corrupt, epoch_order, reversed_in_epoch
 from umbel.data.rows import PackedRows, count_tokens
+from umbel.data.train_windows import choose_windows
 from umbel.errors import ConfigError, CorpusError
 from umbel.genome.sequence import revcomp
 
 SEEN = MaskingConfig(mask_frac=0.0, revcomp_frac=0.0)
 FIELDS = ("input_ids", "labels", "weights")
+ONLY = 0
+"""The one species of the toy corpora."""
 
 
 class UnevenTokens:
@@ -43,6 +48,15 @@ def gappy_corpus(toy_manifest, tmp_path_factory):
     return build_corpus(toy_manifest, tmp_path_factory.mktemp("gappy") / "corpus", config)
 
 
+def packed_rows(corpus, masking, seed, tokens, row_tokens):
+    return PackedRows(corpus, choose_windows(corpus, BalanceConfig(), seed), masking, tokens, row_tokens)
+
+
+def training(corpus, masking, batch_windows, seed, tokens, row_tokens):
+    run = toy_run(batch_windows=batch_windows, micro_batch_windows=1, seed=seed)
+    return TrainingBatches(corpus, replace(run, masking=masking, tokens=TokensConfig(row_tokens=row_tokens)), tokens)
+
+
 def stream_by_hand(corpus, masking, seed, tokens, epoch):
     """Every window of an epoch in its drawn order, one after another."""
     ids = corpus.window_ids("train")
@@ -60,14 +74,14 @@ def stream_by_hand(corpus, masking, seed, tokens, epoch):
 @pytest.mark.parametrize("row_tokens", [8, 100, 1000, 100_000])
 def test_rows_are_the_stream_cut_evenly(tokens, row_tokens, gappy_corpus):
     masking = MaskingConfig(revcomp_frac=0.5)
-    packed = PackedRows(gappy_corpus, masking, 5, tokens, row_tokens)
+    packed = packed_rows(gappy_corpus, masking, 5, tokens, row_tokens)
     number = 0
     for epoch in range(2):
         whole = stream_by_hand(gappy_corpus, masking, 5, tokens, epoch)
         n_tokens = sum(len(example.labels) for example in whole)
-        assert packed.n_tokens(epoch) == n_tokens
-        assert packed.n_rows(epoch) == -(-n_tokens // row_tokens)
-        made = [packed.row(number + row) for row in range(packed.n_rows(epoch))]
+        assert packed.n_tokens(ONLY, epoch) == n_tokens
+        assert packed.n_rows(ONLY, epoch) == -(-n_tokens // row_tokens)
+        made = [packed.row(ONLY, number + row) for row in range(packed.n_rows(ONLY, epoch))]
         number += len(made)
         for field in FIELDS:
             wanted = np.concatenate([getattr(example, field) for example in whole])
@@ -82,8 +96,8 @@ def test_rows_are_the_stream_cut_evenly(tokens, row_tokens, gappy_corpus):
 
 def test_an_epoch_of_rows_shows_every_window_once_in_the_drawn_order(gappy_corpus):
     tokens = KmerTokens(3)
-    packed = PackedRows(gappy_corpus, SEEN, 2, tokens, 64)
-    ids = np.concatenate([part.input_ids for row in range(packed.n_rows(0)) for part in packed.row(row)])
+    packed = packed_rows(gappy_corpus, SEEN, 2, tokens, 64)
+    ids = np.concatenate([part.input_ids for row in range(packed.n_rows(ONLY, 0)) for part in packed.row(ONLY, row)])
     windows = [tokens.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0))[1:]]
     order = gappy_corpus.window_ids("train")[epoch_order(len(windows), 2, 0)]
     assert len(order) == len(gappy_corpus.window_ids("train"))
@@ -96,11 +110,11 @@ def test_a_row_does_not_depend_on_where_one_starts(tokens, gappy_corpus):
     masking = MaskingConfig()
 
     def make():
-        return TrainingBatches(gappy_corpus, masking, 6, seed=1, tokens=tokens, row_tokens=200)
+        return training(gappy_corpus, masking, 6, 1, tokens, 200)
 
     onwards = make()
     batches = [onwards.micro_batches(step, 3) for step in range(30)]
-    assert onwards.packed.find(30 * 6)[0] >= 2  # more than two epochs
+    assert onwards.packed.find(ONLY, 30 * 6)[0] >= 2  # more than two epochs
     for step in (29, 3, 14):
         for a, b in zip(make().micro_batches(step, 3), batches[step], strict=True):
             for field in (*FIELDS, "attention_mask", "segment_ids"):
@@ -111,15 +125,15 @@ def test_a_row_does_not_depend_on_where_one_starts(tokens, gappy_corpus):
 
 
 def test_only_the_last_row_of_an_epoch_is_padded(gappy_corpus):
-    batches = TrainingBatches(gappy_corpus, SEEN, 1, seed=0, tokens=KmerTokens(3), row_tokens=300)
-    last = batches.packed.n_rows(0) - 1
+    batches = training(gappy_corpus, SEEN, 1, 0, KmerTokens(3), 300)
+    last = batches.packed.n_rows(ONLY, 0) - 1
     for step in range(2 * last):
         (batch,) = batches.micro_batches(step, 1)
         assert batch.input_ids.shape == (1, 300)
         assert (batch.attention_mask.all()) == (step != last)
         assert ((batch.input_ids != 4) == batch.attention_mask).all()
         if step == last:
-            n_real = batches.packed.n_tokens(0) - last * 300
+            n_real = batches.packed.n_tokens(ONLY, 0) - last * 300
             assert batch.attention_mask[0].tolist() == [1] * n_real + [0] * (300 - n_real)
             assert (batch.labels[0, n_real:] == IGNORED).all()
             assert not batch.weights[0, n_real:].any()
@@ -169,7 +183,7 @@ def test_strands_of_an_epoch_are_drawn_afresh_and_in_the_share_asked_for():
 def test_no_training_window_is_told(toy_corpus):
     empty = replace_role(toy_corpus)
     with pytest.raises(CorpusError, match="no train windows, so there is nothing to train on"):
-        TrainingBatches(empty, SEEN, 1, 0, KmerTokens(1), 64)
+        training(empty, SEEN, 1, 0, KmerTokens(1), 64)
 
 
 def replace_role(corpus):
