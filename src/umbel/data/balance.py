@@ -101,9 +101,9 @@ def fill(weights: npt.ArrayLike, limits: npt.ArrayLike, total: float) -> Floats:
     shares = np.where(w > 0, most, 0)
     if shares.sum() <= total:
         return shares
-    # The higher the weight beside its limit, the lower the level at which the limit is reached.
-    order = np.argsort(-w / np.maximum(most, np.finfo(np.float64).tiny), kind="stable")
-    order = order[w[order] > 0]
+    weighty = np.flatnonzero(w > 0)
+    # In the order of the levels at which they reach their limits.
+    order = weighty[np.argsort(most[weighty] / w[weighty], kind="stable")]
     taken = np.concatenate(([0.0], np.cumsum(most[order])[:-1]))
     left = np.cumsum(w[order][::-1])[::-1]
     levels = (total - taken) / left

@@ -57,16 +57,17 @@ def training(corpus, masking, batch_windows, seed, tokens, row_tokens):
     return TrainingBatches(corpus, replace(run, masking=masking, tokens=TokensConfig(row_tokens=row_tokens)), tokens)
 
 
-def stream_by_hand(corpus, masking, seed, tokens, epoch):
-    """Every window of an epoch in its drawn order, one after another."""
+def stream_by_hand(corpus, masking, seed, tokens, epoch, species=ONLY):
+    """Every window of an epoch of a species in its drawn order, one after another."""
     ids = corpus.window_ids("train")
-    turned = reversed_in_epoch(masking, seed, epoch, len(ids))
+    ids = ids[corpus.window_species(ids) == species]
+    turned = reversed_in_epoch(masking, seed, epoch, len(ids), species)
     examples = []
-    for place, window in enumerate(epoch_order(len(ids), seed, epoch)):
+    for place, window in enumerate(epoch_order(len(ids), seed, epoch, species)):
         codes, soft_mask = corpus.read_window(int(ids[window]))
         if turned[window]:
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        examples.append(corrupt(codes, soft_mask, masking, seed, epoch, place, tokens))
+        examples.append(corrupt(codes, soft_mask, masking, seed, epoch, (species << 40) + place, tokens))
     return examples
 
 
@@ -92,6 +93,42 @@ def test_rows_are_the_stream_cut_evenly(tokens, row_tokens, gappy_corpus):
         edges = np.cumsum([0] + [len(example.labels) for example in whole])
         parts = np.cumsum([0] + [len(part.labels) for row in made for part in row])
         assert set(parts) == set(edges) | set(range(0, n_tokens, row_tokens))
+
+
+@pytest.mark.parametrize("tokens", [KmerTokens(3), UnevenTokens()], ids=["k3", "uneven"])
+def test_each_species_has_a_stream_and_rows_of_its_own(tokens, species_corpus):
+    masking = MaskingConfig(revcomp_frac=0.5)
+    packed = packed_rows(species_corpus, masking, 5, tokens, 70)
+    for species in (0, 1, 2):
+        number = 0
+        for epoch in range(3):
+            whole = stream_by_hand(species_corpus, masking, 5, tokens, epoch, species)
+            n_rows = packed.n_rows(species, epoch)
+            assert packed.find(species, number) == (epoch, 0)
+            made = [part for row in range(n_rows) for part in packed.row(species, number + row)]
+            number += n_rows
+            for field in FIELDS:
+                wanted = np.concatenate([getattr(example, field) for example in whole])
+                assert (np.concatenate([getattr(part, field) for part in made]) == wanted).all()
+
+
+def test_windows_at_one_place_of_two_species_are_not_corrupted_alike(species_corpus):
+    packed = packed_rows(species_corpus, MaskingConfig(revcomp_frac=0), 0, KmerTokens(1), 258)
+    first, second = (packed.row(species, 0)[0].labels >= 0 for species in (1, 2))
+    assert len(first) == len(second) and (first != second).mean() > 0.1
+
+
+def test_samples_of_a_step_are_the_rows_of_the_drawn_species(species_corpus):
+    run = replace(toy_run(batch_windows=8), balance=BalanceConfig(alpha=0, beta=0), tokens=TokensConfig(row_tokens=64))
+    batches = TrainingBatches(species_corpus, run, KmerTokens(3))
+    for step in (0, 11):
+        draws = batches.draws.samples(step)
+        for row, species, number in zip(batches.rows(step), draws.species, draws.number, strict=True):
+            wanted = batches.packed.row(species, number)
+            assert len(row) == len(wanted)
+            assert all((a.input_ids == b.input_ids).all() for a, b in zip(row, wanted, strict=True))
+    assert batches.epoch_sizes.tolist() == [batches.packed.n_rows(species, 0) for species in range(3)]
+    assert batches.told()[-1].startswith(f"packed into {batches.epoch_sizes.sum()} rows of 64 tokens an epoch, 9")
 
 
 def test_an_epoch_of_rows_shows_every_window_once_in_the_drawn_order(gappy_corpus):
