@@ -16,6 +16,8 @@ Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 _REFUSED = 255
+_LOWER_CASE = ord("a")
+_UPPER = np.uint8(0xDF)
 _SOFT_BIT = 8
 
 
@@ -29,6 +31,9 @@ def _letter_table() -> Codes:
 
 
 _CODE_OF_LETTER = _letter_table()
+_CODE_BYTES = _CODE_OF_LETTER.tobytes()
+# The commonest first, so that counting may stop when all are found.
+_OTHER_LETTERS = "NRYSWKMBDHVU"
 _LETTER_OF_CODE = np.frombuffer(BASES.encode(), np.uint8)
 _COMPLEMENT = np.array([T, G, C, A, N], np.uint8)
 
@@ -67,14 +72,25 @@ def encode(ascii: bytes | bytearray) -> tuple[Codes, Mask, dict[str, int]]:
     ([0, 1, 2, 3, 4, 4, 4], [False, False, False, False, True, False, True], {'N': 1, 'R': 2})
     """
     letters_L = np.frombuffer(ascii, np.uint8)
-    codes = _CODE_OF_LETTER[letters_L]
-    if codes.size and codes.max() == _REFUSED:
+    # A bytearray, because arrays on immutable bytes are read-only.
+    codes = np.frombuffer(bytearray(ascii).translate(_CODE_BYTES), np.uint8)
+    highest = int(codes.max(initial=0))
+    if highest == _REFUSED:
         position = first_refused(ascii)
         raise ValueError(f"{chr(ascii[position])!r} at position {position + 1} is no nucleotide letter")
-    # Bit 5 of an ASCII letter is its case.
-    soft_mask = (letters_L & 0x20).astype(bool)
-    counts = np.bincount(letters_L[codes == N] & 0xDF, minlength=256)
-    return codes, soft_mask, {chr(letter): int(counts[letter]) for letter in np.flatnonzero(counts)}
+    return codes, letters_L >= _LOWER_CASE, _count_others(letters_L, codes) if highest == N else {}
+
+
+def _count_others(letters_L: Codes, codes: Codes) -> dict[str, int]:
+    """Upper-case letter to count, for the letters that became N, sorted by letter."""
+    upper_L = letters_L & _UPPER
+    found: dict[str, int] = {}
+    n_left = int(np.count_nonzero(codes == N))
+    for letter in _OTHER_LETTERS:
+        if n_left and (count := int(np.count_nonzero(upper_L == ord(letter)))):
+            found[letter] = count
+            n_left -= count
+    return dict(sorted(found.items()))
 
 
 def first_refused(ascii: bytes | bytearray) -> int:
