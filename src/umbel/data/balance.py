@@ -16,7 +16,7 @@ Counts = npt.NDArray[np.int64]
 
 # Chances come from sums of floats; a promise that is kept but for their rounding is kept.
 _ROUNDING = 1e-9
-_TOLD = 8
+_TOLD = 5
 
 
 def species_chances(n_bases: npt.ArrayLike, families: Sequence[str], config: BalanceConfig) -> Floats:

@@ -13,7 +13,7 @@ from umbel.config import BalanceConfig
 from umbel.data.balance import pool_shares, species_chances
 from umbel.data.corpus.store import Corpus, Species
 from umbel.data.masking import epoch_order
-from umbel.errors import CorpusError
+from umbel.errors import ConfigError, CorpusError
 
 Counts = npt.NDArray[np.int64]
 
@@ -84,13 +84,14 @@ class TrainWindows:
 def choose_windows(corpus: Corpus, balance: BalanceConfig, seed: int) -> TrainWindows:
     """Choose the windows of a run by ``balance.n_species`` and ``balance.pool_bp``, a pure function of the seed.
 
-    A species gives whole windows, in an order drawn for it, until the sum of their bases is nearest to its share of
-    the pool; at least one.
+    A species gives whole windows, in an order drawn for it, until their bases come nearest to its share of the pool,
+    at least one; what they are too many or too few is made good by the species with the next larger share. So the
+    whole pool is within a window of what was asked for.
 
     Raises
     ------
     ConfigError
-        If there are fewer species or bases than asked for.
+        If there are fewer species or bases than asked for, or a window of each is more than the pool.
     CorpusError
         If no window has the role ``train``, or none of them a base that is not N.
     """
@@ -113,21 +114,32 @@ def choose_windows(corpus: Corpus, balance: BalanceConfig, seed: int) -> TrainWi
     firsts = np.concatenate(([0], np.cumsum(np.bincount(of_window, minlength=n_species))))
     if balance.pool_bp:
         shares = pool_shares(chances, n_there, balance.pool_bp)
-        parts = [
-            _nearest(by_species[first:last], bases, share, seed, species)
-            for species, (first, last, share) in enumerate(zip(firsts[:-1], firsts[1:], shares, strict=True))
-        ]
+        parts = _pool(np.split(by_species, firsts[1:-1]), bases, shares, seed)
         by_species = np.concatenate(parts)
         firsts = np.concatenate(([0], np.cumsum([len(part) for part in parts])))
+        n_chosen, longest = int(bases[by_species].sum()), int(bases.max())
+        if abs(n_chosen - balance.pool_bp) > longest:
+            raise ConfigError(
+                f"balance.pool_bp asks for {balance.pool_bp:,} bases, and one window of each species drawn makes "
+                f"{n_chosen:,}: set it to {n_chosen} or more, or lower balance.n_species"
+            )
     n_bases = np.bincount(of_window[by_species], bases[by_species], n_species).astype(np.int64)
     return TrainWindows(corpus.species, ids[by_species], firsts, chances, n_bases, n_there, seed)
 
 
-def _nearest(windows: Counts, bases: Counts, share: float, seed: int, species: int) -> Counts:
-    """Choose windows whose bases add up to about ``share``."""
-    if not len(windows):
-        return windows
-    bits = np.random.Philox(key=[seed, _POOL], counter=[0, 0, 0, species])
-    order = np.random.Generator(bits).permutation(len(windows))
-    sums = np.cumsum(bases[windows[order]])
-    return np.sort(windows[order[: int(np.abs(sums - share).argmin()) + 1]])
+def _pool(windows: list[Counts], bases: Counts, shares: npt.NDArray[np.float64], seed: int) -> list[Counts]:
+    """Choose windows of each species whose bases add up to about its share, and all together to about their sum."""
+    chosen = [np.empty(0, np.int64) for _ in windows]
+    owed = 0.0
+    # The largest share comes last: it makes good what whole windows took too much or too little before.
+    for species in np.argsort(shares, kind="stable").tolist():
+        if not len(windows[species]):
+            continue
+        bits = np.random.Philox(key=[seed, _POOL], counter=[0, 0, 0, species])
+        drawn = np.random.Generator(bits).permutation(windows[species])
+        sums = np.cumsum(bases[drawn])
+        owed += shares[species]
+        n_taken = int(np.abs(sums - owed).argmin()) + 1
+        owed -= sums[n_taken - 1]
+        chosen[species] = np.sort(drawn[:n_taken])
+    return chosen

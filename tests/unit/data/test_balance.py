@@ -137,7 +137,7 @@ def test_the_text_names_the_largest_and_counts_the_rest():
     chances = np.linspace(0.19, 0.01, 10)
     text = balance_text([f"s{i}" for i in range(10)], chances, np.full(10, 2.0), 3)
     assert text.startswith("species: 10, effective 8.3, at least 3 in every step: s0 19.00 % (0.38 epochs), s1 17.00 %")
-    assert text.endswith("s7 5.00 % (0.10 epochs), and 2 more of at most 3.00 %")
+    assert text.endswith("s4 11.00 % (0.22 epochs), and 5 more of at most 9.00 %")
     assert balance_text(["one", "none"], np.array([1.0, 0]), np.array([3.0, 9]), 1) == (
         "species: 1, effective 1.0: one 100.00 % (3.00 epochs)"
     )

@@ -67,12 +67,25 @@ def test_a_pool_has_whole_windows_and_about_the_bases_asked_for(species_corpus):
     assert abs(most.n_bases.sum() - 9_000) <= 128
 
 
+@pytest.mark.parametrize("pool_bp", [1_150, 1_200, 3_456, 5_000])
+def test_a_pool_of_odd_shares_is_within_a_window_of_what_was_asked(species_corpus, pool_bp):
+    """Shares of one and a half windows each would add up to a third too few, were each rounded by itself."""
+    windows = choose_windows(species_corpus, BalanceConfig(alpha=0, beta=0, pool_bp=pool_bp), 0)
+    assert abs(windows.n_bases.sum() - pool_bp) <= 128
+    assert (windows.n_windows >= 1).all()
+
+
 def test_the_smallest_share_of_a_pool_is_one_window(species_corpus):
-    corpus = species_corpus
-    windows = choose_windows(corpus, BalanceConfig(alpha=0, beta=0, pool_bp=30), 0)
-    assert windows.n_windows.tolist() == [1, 1, 1]
+    windows = choose_windows(species_corpus, BalanceConfig(alpha=1, beta=3, pool_bp=3_000), 0)
+    assert windows.chances.min() * 3_000 < 100
+    assert windows.n_windows.min() == 1 and abs(windows.n_bases.sum() - 3_000) <= 128
+    assert choose_windows(species_corpus, BalanceConfig(pool_bp=700), 0).n_windows.tolist() == [1, 1, 1]
+    with pytest.raises(
+        ConfigError, match=r"pool_bp asks for 30 bases, and one window of each species drawn makes \d+:"
+    ):
+        choose_windows(species_corpus, BalanceConfig(alpha=0, beta=0, pool_bp=30), 0)
     with pytest.raises(ConfigError, match=r"pool_bp asks for 50,000 different bases and the species drawn have 1\d,\d"):
-        choose_windows(corpus, BalanceConfig(pool_bp=50_000), 0)
+        choose_windows(species_corpus, BalanceConfig(pool_bp=50_000), 0)
 
 
 def test_bases_that_are_all_n_are_told(species_corpus):
