@@ -33,7 +33,7 @@ import measure
 import numpy as np
 import torch
 
-from umbel.config import RunConfig, apply_settings, to_dict
+from umbel.config import BalanceConfig, RunConfig, apply_settings, to_dict
 from umbel.data.batches import IGNORED, TrainingBatches
 from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import make_tokens
@@ -204,8 +204,9 @@ def gate(arms: dict[str, RunConfig], corpus: Corpus) -> dict[str, float]:
         if run.model.gating != "bias":
             continue
         tokens = make_tokens(run.tokens)
-        model, cpu = untrained_model(replace(run, train=replace(run.train, seed=0)), tokens), torch.device("cpu")
-        batches = TrainingBatches(corpus, run.masking, 1, 0, tokens, row_tokens=run.tokens.row_tokens)
+        single = replace(run.train, batch_windows=1, micro_batch_windows=1, seed=0)
+        model, cpu = untrained_model(replace(run, train=single), tokens), torch.device("cpu")
+        batches = TrainingBatches(corpus, replace(run, train=single, balance=BalanceConfig()), tokens)
         train_step(model, make_optimizer(model, run.optim), batches.micro_batches(0, 1), run, 0, cpu, None)
         moved = min(float(m.load_bias.abs().max()) for m in model.modules() if isinstance(m, Router))
         if not math.isclose(moved, run.train.bias_rate, rel_tol=1e-5):

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 import torch
-from toys import toy_packed_run, toy_placement_run, toy_run, write_toy_project
+from toys import toy_packed_run, toy_placement_run, toy_run, write_toy_project, write_toy_species
 
 torch.set_num_threads(1)
 # Before anything imports triton, which reads it then.
@@ -37,6 +37,17 @@ def toy_corpus(toy_manifest, tmp_path_factory):
     from umbel.data.corpus.build import build_corpus
 
     return build_corpus(toy_manifest, tmp_path_factory.mktemp("corpus") / "toy", toy_run().corpus)
+
+
+@pytest.fixture(scope="session")
+def species_corpus(tmp_path_factory):
+    """A corpus of three species, in windows of 256 bp that share nothing."""
+    from umbel.config import CorpusConfig
+    from umbel.data.corpus.build import build_corpus
+
+    folder = tmp_path_factory.mktemp("species")
+    config = CorpusConfig(window_bp=256, overlap_bp=0, min_n50_bp=0)
+    return build_corpus(write_toy_species(folder), folder / "corpus", config)
 
 
 @pytest.fixture(scope="session")

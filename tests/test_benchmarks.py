@@ -1,16 +1,20 @@
 """The benchmarks that train: what they keep, repeat and tell; and the pages' tables of results that may not exist."""
 
+import gzip
 import importlib
 import json
+import lzma
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toys import toy_run
 
 from umbel.config import ModelConfig, apply_settings, to_dict
+from umbel.data.corpus.build import build_corpus
 from umbel.train.ablations import moe_arms, objective_arms
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -174,3 +178,93 @@ def test_rows_are_lines(tmp_path):
     text = (tmp_path / "x.json").read_text()
     assert json.loads(text) == results
     assert len(text.splitlines()) == 2 + 2 + 4 + 3
+
+
+@pytest.fixture(scope="module")
+def breadth():
+    return load("breadth")
+
+
+def small_genomes(folder, n_species=6):
+    """A folder of plastomes as small as the experiment takes them: six trained, one valid, one of each test group."""
+    rng = np.random.default_rng(0)
+    place = folder / "plastomes"
+    place.mkdir(parents=True)
+    families = ["Aaceae", "Baceae"] * (n_species // 2) + ["Rosaceae", "Poaceae", "Fabaceae", "Solanaceae"]
+    families += ["Nymphaeaceae", "Funariaceae"]
+    rows, records = ["accession\torganism\tfamily\tlength"], []
+    for number, family in enumerate(families):
+        letters = "".join(rng.choice(list("ACGT"), 4_100 - number))
+        rows.append(f"X{number}.1\tPlanta {number}\t{family}\t{len(letters)}")
+        records.append(f">X{number}.1 and more\n{letters}\n")
+    with gzip.open(place / "plastome_metadata.tsv.gz", "wt") as handle:
+        handle.write("\n".join(rows) + "\n")
+    with lzma.open(place / "angiosperm_plastomes_729sp.fa.xz", "wt") as handle:
+        handle.write("".join(records))
+    return folder
+
+
+@pytest.fixture
+def small(breadth, tmp_path, monkeypatch):
+    monkeypatch.setattr(breadth, "DEEP_BP", (4_000, 4_200))
+    monkeypatch.setattr(breadth, "SHALLOW_BP", 2_000)
+    monkeypatch.setattr(breadth, "N_DEEP", 2)
+    return breadth.plastomes(small_genomes(tmp_path), 0)
+
+
+def test_few_plastomes_are_whole_and_test_families_are_in_neither_arm(breadth, small, tmp_path):
+    lengths = {source.name: len(*source.contigs.values()) for source in small.sources if source.role == "train"}
+    assert sorted(lengths.values())[:4] == [2_000] * 4 and min(sorted(lengths.values())[4:]) > 4_000
+    assert sorted(small.deep) == sorted(s.species for s in small.sources if lengths.get(s.name, 0) > 2_000)
+    assert [s.role for s in small.sources].count("test") == 5 and [s.role for s in small.sources].count("valid") == 1
+    other = breadth.plastomes(tmp_path, 3)
+    assert {s.name: s.contigs for s in other.sources if s.role == "test"} == {
+        s.name: s.contigs for s in small.sources if s.role == "test"
+    }
+    assert other.deep != small.deep
+
+
+def test_both_arms_have_the_pool_of_the_deep_species_and_are_asked_the_same(breadth, small, tmp_path, monkeypatch):
+    tiny_run = toy_run(steps=2)
+    for name in ("breadth", "depth"):
+        run = getattr(breadth, name)()
+        run = replace(run, model=tiny_run.model, corpus=replace(run.corpus, window_bp=256, min_n50_bp=0))
+        run = replace(run, train=replace(tiny_run.train, steps=2))
+        monkeypatch.setattr(breadth, name, lambda run=run: run)
+    manifest = breadth.write_project(tmp_path / "project", small.sources)
+    corpus = build_corpus(manifest, tmp_path / "corpus", breadth.depth().corpus)
+    arms = breadth.arms_of(small, corpus, 4, 2)
+    assert arms["depth"].balance.pool_bp == arms["breadth"].balance.pool_bp < 9_000
+    found = {name: [breadth.one(run, corpus, small.groups, tmp_path / name, 3, "cpu")] for name, run in arms.items()}
+    deep, broad = found["depth"][0], found["breadth"][0]
+    assert (deep["species"], broad["species"]) == (2, 6)
+    assert abs(deep["pool_bp"] - broad["pool_bp"]) <= 256
+    told = breadth.collect(found, list(small.groups))
+    for row in ("model", "untrained", "Markov", "composition"):
+        for group in small.groups:
+            difference = broad["loss"][row][group] - deep["loss"][row][group]
+            assert told["breadth minus depth"][row][group]["seeds"] == [pytest.approx(difference, abs=1e-5)]
+            assert 1 < deep["loss"][row][group] < 2
+    # The same network before training, asked about the same hidden bases.
+    assert deep["loss"]["untrained"] == broad["loss"]["untrained"]
+    assert deep["loss"]["composition"] != broad["loss"]["composition"]
+    monkeypatch.setattr(breadth, "pretrain", None)
+    assert breadth.one(arms["depth"], corpus, small.groups, tmp_path / "depth", 3, "cpu") == deep
+
+
+def test_intervals_over_seeds_by_hand(breadth):
+    found = breadth.over_seeds([1.0, 2.0, 4.0])
+    # Student's t with two degrees of freedom: 4.302653; standard deviation sqrt(7 / 3).
+    half = 4.302653 * (7 / 3) ** 0.5 / 3**0.5
+    assert found["low"] == pytest.approx(7 / 3 - half, abs=1e-4) and found["high"] == pytest.approx(
+        7 / 3 + half, abs=1e-4
+    )
+    assert breadth.over_seeds([1.5]) == {"mean": 1.5, "low": None, "high": None, "seeds": [1.5]}
+
+
+def test_a_stretch_is_read_in_pieces_with_its_repeats(breadth, tmp_path):
+    (tmp_path / "a.fa").write_text(">one\nACGTacgtNN\n>two x\nggCC\n")
+    assert breadth.stretch(tmp_path / "a.fa", "one", 2, 9) == "GTacgtN"
+    assert breadth.stretch(tmp_path / "a.fa", "two", 0, 4) == "ggCC"
+    with pytest.raises(SystemExit, match="contig two has no bases 1 to 9"):
+        breadth.stretch(tmp_path / "a.fa", "two", 1, 9)

@@ -107,6 +107,19 @@ def write_toy_project(folder: str | Path, seed: int = 0, contig_bp: int = 6_000,
     return manifest
 
 
+SPECIES = ("Alpha prima", "Beta secunda", "Alpha tertia")
+
+
+def write_toy_species(folder: str | Path) -> Path:
+    """Write a project of three species with 4, 1 and 1 assemblies; return the path of the manifest."""
+    manifest = write_toy_project(folder, contig_bp=2_700, n_assemblies=6)
+    text = manifest.read_text()
+    for number in (0, 1, 0, 2, 0, 0):
+        text = text.replace("Planta ludens", SPECIES[number], 1)
+    manifest.write_text(text)
+    return manifest
+
+
 def toy_run(**train: object):
     """A run of 12 steps of a two-layer model on windows of 256 bp, a second or two long."""
     from dataclasses import replace

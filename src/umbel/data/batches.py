@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from umbel.config import MaskingConfig
-from umbel.data.corpus.store import Corpus
-from umbel.data.masking import IGNORED, Example, epoch_order, is_reversed
+from umbel.config import RunConfig
+from umbel.data.balance import balance_text, cap_chances
+from umbel.data.corpus.store import Corpus, Window
+from umbel.data.draws import SpeciesDraws
+from umbel.data.masking import IGNORED, Example, is_reversed
 from umbel.data.objectives import make_example
 from umbel.data.rows import PackedRows
+from umbel.data.train_windows import choose_windows
 from umbel.data.vocabulary import PAD_ID
-from umbel.errors import CorpusError
+from umbel.errors import ConfigError
 from umbel.genome.sequence import revcomp
 from umbel.progress import Reporter
 
@@ -105,79 +108,136 @@ def collate_rows(rows: Sequence[Sequence[Example]], row_tokens: int = 0) -> Batc
     return batch
 
 
-_epoch_order = lru_cache(maxsize=2)(epoch_order)
-
-
 class TrainingBatches:
-    """The batches of a run; batch ``step`` is a pure function of corpus, settings, seed and step.
+    """The batches of a run; batch ``step`` is a pure function of corpus, settings and step.
 
-    Every window is seen once an epoch, in an order drawn for that epoch.
+    Species are drawn by ``run.balance``; each shows its windows (or packed rows) in an order drawn for each of its
+    epochs, every one once. With one species this is the corpus in epochs.
 
     Parameters
     ----------
     corpus
         Where the windows of role ``train`` come from.
-    batch_windows
-        Rows per step.
+    run
+        Its balance, masking, rows of tokens, batch size, number of steps and seed are read.
     tokens
         How bases become tokens.
-    row_tokens
-        Pack windows into rows of this many tokens (see :mod:`umbel.data.rows`); 0 gives each a row of its own.
     reporter
         Told while the tokens of windows are counted for packing.
 
     Attributes
     ----------
+    windows
+        What is trained on, by species.
     packed
         The packed rows, or None.
+    chances
+        ``(S,)`` chance of each species of the corpus, caps included.
+    draws
+        Which species each sample of a step shows.
 
     Raises
     ------
     CorpusError
         If no window has the role ``train``.
+    ConfigError
+        If the species cannot keep what ``run.balance`` promises.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        masking: MaskingConfig,
-        batch_windows: int,
-        seed: int,
-        tokens: Tokens,
-        row_tokens: int = 0,
-        reporter: Reporter | None = None,
-    ):
-        self._corpus, self._masking, self._tokens = corpus, masking, tokens
-        self._window_ids = corpus.window_ids("train")
-        if not len(self._window_ids):
-            raise CorpusError(
-                f"{corpus.path}: no train windows, so there is nothing to train on. Give some contigs the role train "
-                "in the manifest and build the corpus again."
-            )
-        self._batch_windows, self._seed, self._row_tokens = batch_windows, seed, row_tokens
-        self.packed = PackedRows(corpus, masking, seed, tokens, row_tokens, reporter) if row_tokens else None
+    def __init__(self, corpus: Corpus, run: RunConfig, tokens: Tokens, reporter: Reporter | None = None):
+        self._corpus, self._run, self._tokens = corpus, run, tokens
+        row_tokens, train, balance = run.tokens.row_tokens, run.train, run.balance
+        self.windows = choose_windows(corpus, balance, train.seed)
+        self.packed = (
+            PackedRows(corpus, self.windows, run.masking, tokens, row_tokens, reporter) if row_tokens else None
+        )
+        self.chances = cap_chances(
+            self.windows.chances, self.epoch_sizes, balance.max_epochs, train.steps, train.batch_windows
+        )
+        families = [species.family for species in corpus.species]
+        self.draws = SpeciesDraws(self.chances, train.batch_windows, train.seed, balance.min_species, families)
 
-    def rows(self, step: int) -> list[list[Example]]:
-        """Make the rows of one step, steps counting from 0: the sequences in each."""
-        numbers = range(step * self._batch_windows, (step + 1) * self._batch_windows)
-        if self.packed is not None:
-            return [self.packed.row(number) for number in numbers]
-        return [[self._example(step, sample)] for sample in range(self._batch_windows)]
+    @cached_property
+    def epoch_sizes(self) -> np.ndarray:
+        """Windows, or rows of the first epoch, of each species, ``(S,)`` int64."""
+        if self.packed is None:
+            return self.windows.n_windows
+        return np.array([self.packed.n_rows(species, 0) for species in range(len(self.windows.species))], np.int64)
 
-    def _example(self, step: int, sample: int) -> Example:
-        count = len(self._window_ids)
-        epoch, place = divmod(step * self._batch_windows + sample, count)
-        window_id = self._window_ids[_epoch_order(count, self._seed, epoch)[place]]
-        codes, soft_mask = self._corpus.read_window(int(window_id))
-        if is_reversed(self._masking, self._seed, step, sample):
+    def rows(self, step: int, rank: int = 0, world_size: int = 1) -> list[list[Example]]:
+        """Make the rows of one step, steps counting from 0, or one process' share of them: the sequences in each."""
+        draws = self.draws.rank_samples(step, rank, world_size)
+        rows: list[list[Example]] = [[] for _ in draws.sample]
+        # By species and number, because neighbouring rows share a window.
+        for i in np.lexsort((draws.number, draws.species)).tolist():
+            species, number = int(draws.species[i]), int(draws.number[i])
+            if self.packed is not None:
+                rows[i] = self.packed.row(species, number)
+            else:
+                rows[i] = [self._example(step, int(draws.sample[i]), self.windows.drawn(species, number))]
+        return rows
+
+    def _example(self, step: int, sample: int, window_id: int) -> Example:
+        masking, seed = self._run.masking, self._run.train.seed
+        codes, soft_mask = self._corpus.read_window(window_id)
+        if is_reversed(masking, seed, step, sample):
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        return make_example(codes, soft_mask, self._masking, self._seed, step, sample, self._tokens)
+        return make_example(codes, soft_mask, masking, seed, step, sample, self._tokens)
+
+    def shown(self, step: int, rank: int = 0, world_size: int = 1) -> list[tuple[Window, bool]]:
+        """Tell which windows a step shows where each is a row of its own, and which as reverse complements.
+
+        Raises
+        ------
+        ConfigError
+            If windows are packed into rows.
+        """
+        if self.packed is not None:
+            raise ConfigError(
+                "a packed row holds parts of several windows: set tokens.row_tokens=0 to ask for one each"
+            )
+        draws = self.draws.rank_samples(step, rank, world_size)
+        return [
+            (
+                self._corpus.window(self.windows.drawn(species, number)),
+                is_reversed(self._run.masking, self._run.train.seed, step, sample),
+            )
+            for sample, species, number in zip(
+                draws.sample.tolist(), draws.species.tolist(), draws.number.tolist(), strict=True
+            )
+        ]
+
+    def told(self) -> list[str]:
+        """Say in a few lines what is trained on, and how often."""
+        windows, train = self.windows, self._run.train
+        lines = [
+            balance_text(
+                [species.name for species in windows.species],
+                self.chances,
+                train.steps * train.batch_windows / np.maximum(self.epoch_sizes, 1),
+                self.draws.least_species,
+            )
+        ]
+        if self._run.balance.pool_bp:
+            lines.append(
+                f"pool: {windows.n_bases.sum():,} of {windows.n_bases_there.sum():,} bases, in "
+                f"{len(windows.ids):,} windows"
+            )
+        if self.packed is not None:
+            n_rows, width = int(self.epoch_sizes.sum()), self._run.tokens.row_tokens
+            n_tokens = sum(self.packed.n_tokens(species, 0) for species in range(len(windows.species)))
+            lines.append(
+                f"packed into {n_rows:,} rows of {width:,} tokens an epoch, {n_tokens / (n_rows * width):.2%} of them "
+                "filled"
+            )
+        return lines
 
     def micro_batches(self, step: int, micro_batch_windows: int) -> list[Batch]:
         """Cut one step's rows into padded micro-batches."""
         rows = self.rows(step)
         starts = range(0, len(rows), micro_batch_windows)
-        return [collate_rows(rows[start : start + micro_batch_windows], self._row_tokens) for start in starts]
+        width = self._run.tokens.row_tokens
+        return [collate_rows(rows[start : start + micro_batch_windows], width) for start in starts]
 
     def stream(self, first_step: int, last_step: int, micro_batch_windows: int) -> Iterator[list[Batch]]:
         """Give the steps from ``first_step`` up to ``last_step`` (exclusive), one step prepared ahead."""

@@ -1,8 +1,9 @@
-"""Rows of one fixed length: an epoch's windows stand end to end in one stream, cut wherever a row is full.
+"""Rows of one fixed length: a species' windows stand end to end in one stream, cut wherever a row is full.
 
 Windows come in the order drawn for the epoch, each as ``[CLS]``, its tokens and ``[SEP]``; row r holds the
 tokens ``r * row_tokens`` to ``(r + 1) * row_tokens`` of that stream. A window that is cut by a row's edge goes
-on in the next row as a sequence of its own, with the same corruption; only an epoch's last row is padded.
+on in the next row as a sequence of its own, with the same corruption; only an epoch's last row is padded. An
+epoch is one of a species: each has a stream of its own, and a row holds windows of one species.
 
 So a row can be made without those before it, once the number of tokens of every window is known. With k-mers
 this number follows from the length, and windows with N are counted; it is the same on either strand. With a
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +23,16 @@ import numpy as np
 from umbel.config import MaskingConfig
 from umbel.data.corpus.store import Corpus
 from umbel.data.kmers import KmerTokens
-from umbel.data.masking import Example, epoch_order, reversed_in_epoch
+from umbel.data.masking import Example, reversed_in_epoch
 from umbel.data.objectives import make_example
+from umbel.data.train_windows import TrainWindows
 from umbel.genome.sequence import revcomp
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
     from umbel.data.tokenizers import Tokens
+
+_PLACE_BITS = 40
 
 
 def count_tokens(corpus: Corpus, ids: np.ndarray, tokens: Tokens, reporter: Reporter | None = None) -> np.ndarray:
@@ -76,12 +80,14 @@ class _Epoch:
 
 
 class PackedRows:
-    """Rows of exactly ``row_tokens`` tokens; each is a pure function of corpus, settings, seed and its number.
+    """Rows of exactly ``row_tokens`` tokens; each is a pure function of corpus, settings, seed, species and number.
 
     Parameters
     ----------
     corpus
-        Where the windows of role ``train`` come from.
+        Where the windows lie.
+    windows
+        Which windows, by species; its seed is that of everything drawn here.
     row_tokens
         Length of a row.
     """
@@ -89,62 +95,76 @@ class PackedRows:
     def __init__(
         self,
         corpus: Corpus,
+        windows: TrainWindows,
         masking: MaskingConfig,
-        seed: int,
         tokens: Tokens,
         row_tokens: int,
         reporter: Reporter | None = None,
     ):
-        self._corpus, self._masking, self._seed, self._tokens = corpus, masking, seed, tokens
+        self._corpus, self._windows, self._masking, self._tokens = corpus, windows, masking, tokens
         self._row_tokens = row_tokens
-        self._window_ids = corpus.window_ids("train")
-        self._counts = count_tokens(corpus, self._window_ids, tokens, reporter)
-        self._first_rows = [0]
+        self._counts = count_tokens(corpus, windows.ids, tokens, reporter)
+        self._first_rows = [[0] for _ in windows.species]
         # A window may be longer than many rows, and each of them holds a part of it.
         self._example = lru_cache(maxsize=4)(self._make_example)
-        self._epoch = lru_cache(maxsize=2)(self._lay_out)
+        self._epochs = [lru_cache(maxsize=2)(partial(self._lay_out, s)) for s in range(len(windows.species))]
 
-    def _reversed(self, epoch: int) -> np.ndarray:
-        return reversed_in_epoch(self._masking, self._seed, epoch, len(self._window_ids))
+    def _reversed(self, species: int, epoch: int) -> np.ndarray:
+        n = int(self._windows.n_windows[species])
+        return reversed_in_epoch(self._masking, self._windows.seed, epoch, n, species)
 
-    def n_tokens(self, epoch: int) -> int:
-        """Count the tokens of an epoch, padding apart."""
-        return int(np.where(self._reversed(epoch), self._counts[1], self._counts[0]).sum())
+    def _counts_of(self, species: int) -> np.ndarray:
+        return self._counts[:, self._windows.firsts[species] : self._windows.firsts[species + 1]]
 
-    def n_rows(self, epoch: int) -> int:
-        """Count the rows of an epoch."""
-        return -(-self.n_tokens(epoch) // self._row_tokens)
+    def n_tokens(self, species: int, epoch: int) -> int:
+        """Count the tokens of an epoch of a species, padding apart."""
+        counts = self._counts_of(species)
+        return int(np.where(self._reversed(species, epoch), counts[1], counts[0]).sum())
 
-    def _lay_out(self, epoch: int) -> _Epoch:
-        order, is_reversed = epoch_order(len(self._window_ids), self._seed, epoch), self._reversed(epoch)
-        counts = np.where(is_reversed, self._counts[1], self._counts[0])
-        return _Epoch(order, is_reversed, np.cumsum(counts[order]))
+    def n_rows(self, species: int, epoch: int) -> int:
+        """Count the rows of an epoch of a species."""
+        return -(-self.n_tokens(species, epoch) // self._row_tokens)
 
-    def find(self, number: int) -> tuple[int, int]:
-        """Find the epoch of the row ``number`` of the whole run, and which of the epoch's rows it is."""
-        while self._first_rows[-1] <= number:
-            self._first_rows.append(self._first_rows[-1] + self.n_rows(len(self._first_rows) - 1))
-        epoch = bisect_right(self._first_rows, number) - 1
-        return epoch, number - self._first_rows[epoch]
+    @cached_property
+    def _has_even_epochs(self) -> list[bool]:
+        """Whether the strands do not matter to the number of rows of a species, as is so with k-mers."""
+        return [bool(np.array_equal(*self._counts_of(species))) for species in range(len(self._windows.species))]
 
-    def row(self, number: int) -> list[Example]:
-        """Make the sequences of a row; rows count over all epochs from 0."""
-        epoch, row = self.find(number)
-        ends = self._epoch(epoch).ends
+    def _lay_out(self, species: int, epoch: int) -> _Epoch:
+        order, is_reversed = self._windows.order(species, epoch), self._reversed(species, epoch)
+        counts = self._counts_of(species)
+        return _Epoch(order, is_reversed, np.cumsum(np.where(is_reversed, counts[1], counts[0])[order]))
+
+    def find(self, species: int, number: int) -> tuple[int, int]:
+        """Find the epoch of the row ``number`` of a species, and which of the epoch's rows it is."""
+        if self._has_even_epochs[species]:
+            return divmod(number, self.n_rows(species, 0))
+        first_rows = self._first_rows[species]
+        while first_rows[-1] <= number:
+            first_rows.append(first_rows[-1] + self.n_rows(species, len(first_rows) - 1))
+        epoch = bisect_right(first_rows, number) - 1
+        return epoch, number - first_rows[epoch]
+
+    def row(self, species: int, number: int) -> list[Example]:
+        """Make the sequences of a row; the rows of a species count over all its epochs from 0."""
+        epoch, row = self.find(species, number)
+        ends = self._epochs[species](epoch).ends
         first, last = row * self._row_tokens, min((row + 1) * self._row_tokens, int(ends[-1]))
         parts = []
         first_place, last_place = np.searchsorted(ends, [first, last - 1], side="right").tolist()
         for place in range(first_place, last_place + 1):
-            whole = self._example(epoch, place)
+            whole = self._example(species, epoch, place)
             start = int(ends[place]) - len(whole.input_ids)
             part = slice(max(0, first - start), last - start)
             parts.append(whole.part(part))
         return parts
 
-    def _make_example(self, epoch: int, place: int) -> Example:
-        laid = self._epoch(epoch)
+    def _make_example(self, species: int, epoch: int, place: int) -> Example:
+        laid = self._epochs[species](epoch)
         window = int(laid.order[place])
-        codes, soft_mask = self._corpus.read_window(int(self._window_ids[window]))
+        codes, soft_mask = self._corpus.read_window(int(self._windows.of(species)[window]))
         if laid.is_reversed[window]:
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        return make_example(codes, soft_mask, self._masking, self._seed, epoch, place, self._tokens)
+        # A stream of random numbers is told by the epoch and this: no two windows share one.
+        sample = (species << _PLACE_BITS) + place
+        return make_example(codes, soft_mask, self._masking, self._windows.seed, epoch, sample, self._tokens)

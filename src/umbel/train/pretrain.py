@@ -252,19 +252,9 @@ def pretrain(
     if model.placement is not None:
         reporter.say(f"and {sum(p.numel() for p in model.placement.parameters()):,} parameters that place cut spans")
 
-    training = TrainingBatches(
-        source,
-        run.masking,
-        run.train.batch_windows,
-        run.train.seed,
-        tokens,
-        row_tokens=run.tokens.row_tokens,
-        reporter=reporter,
-    )
-    if training.packed is not None:
-        n_rows, width = training.packed.n_rows(0), run.tokens.row_tokens
-        filled = training.packed.n_tokens(0) / (n_rows * width)
-        reporter.say(f"packed into {n_rows:,} rows of {width:,} tokens an epoch, {filled:.2%} of them filled")
+    training = TrainingBatches(source, run, tokens, reporter)
+    for line in training.told():
+        reporter.say(line)
 
     def save(step: int) -> None:
         content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}

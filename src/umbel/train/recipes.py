@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from umbel.config import (
+    BalanceConfig,
     CorpusConfig,
     MaskingConfig,
     ModelConfig,
@@ -245,6 +246,39 @@ def tiny_placement() -> RunConfig:
     return replace(tiny(), name="tiny_placement", masking=MaskingConfig(uniform_weight=1.0, placement_weight=1.0))
 
 
+def breadth() -> RunConfig:
+    """Give the tiny model 480,000 different bases of all species evenly; :func:`depth` has as many of four.
+
+    Both see their bases about twice, in windows that share none, and take one and the same corpus. Hold out species
+    that neither sees, in the manifest or for both with ``--set corpus.split.test_families='["Poaceae"]'``.
+    ``benchmarks/breadth.py`` runs the pair.
+
+    Examples
+    --------
+    >>> breadth().corpus == depth().corpus, breadth().balance.pool_bp == depth().balance.pool_bp
+    (True, True)
+    """
+    run = tiny()
+    return replace(
+        run,
+        name="breadth",
+        corpus=replace(run.corpus, overlap_bp=0),
+        balance=BalanceConfig(alpha=0.0, beta=0.0, pool_bp=480_000),
+    )
+
+
+def depth() -> RunConfig:
+    """Give the counterpart of :func:`breadth`: as many bases and steps, of the four species that have the most bases.
+
+    Examples
+    --------
+    >>> depth().balance.n_species, breadth().balance.n_species
+    (4, 0)
+    """
+    run = breadth()
+    return replace(run, name="depth", balance=replace(run.balance, n_species=4))
+
+
 RECIPES = {
     function.__name__: function
     for function in (
@@ -258,6 +292,8 @@ RECIPES = {
         hyenamoe_tiny,
         tiny_spans,
         tiny_placement,
+        breadth,
+        depth,
     )
 }
 

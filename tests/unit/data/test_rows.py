@@ -1,20 +1,25 @@
 """Packed rows against a stream that is built whole, window after window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import toy_run
 
-from umbel.config import CorpusConfig, MaskingConfig, TokensConfig, apply_settings
+from umbel.config import BalanceConfig, CorpusConfig, MaskingConfig, TokensConfig, apply_settings
 from umbel.data.batches import TrainingBatches, collate_rows
 from umbel.data.corpus.build import build_corpus
 from umbel.data.kmers import KmerTokens, framed
 from umbel.data.masking import IGNORED, Example, corrupt, epoch_order, reversed_in_epoch
 from umbel.data.rows import PackedRows, count_tokens
+from umbel.data.train_windows import choose_windows
 from umbel.errors import ConfigError, CorpusError
 from umbel.genome.sequence import revcomp
 
 SEEN = MaskingConfig(mask_frac=0.0, revcomp_frac=0.0)
 FIELDS = ("input_ids", "labels", "weights")
+ONLY = 0
+"""The one species of the toy corpora."""
 
 
 class UnevenTokens:
@@ -43,16 +48,26 @@ def gappy_corpus(toy_manifest, tmp_path_factory):
     return build_corpus(toy_manifest, tmp_path_factory.mktemp("gappy") / "corpus", config)
 
 
-def stream_by_hand(corpus, masking, seed, tokens, epoch):
-    """Every window of an epoch in its drawn order, one after another."""
+def packed_rows(corpus, masking, seed, tokens, row_tokens):
+    return PackedRows(corpus, choose_windows(corpus, BalanceConfig(), seed), masking, tokens, row_tokens)
+
+
+def training(corpus, masking, batch_windows, seed, tokens, row_tokens):
+    run = toy_run(batch_windows=batch_windows, micro_batch_windows=1, seed=seed)
+    return TrainingBatches(corpus, replace(run, masking=masking, tokens=TokensConfig(row_tokens=row_tokens)), tokens)
+
+
+def stream_by_hand(corpus, masking, seed, tokens, epoch, species=ONLY):
+    """Every window of an epoch of a species in its drawn order, one after another."""
     ids = corpus.window_ids("train")
-    turned = reversed_in_epoch(masking, seed, epoch, len(ids))
+    ids = ids[corpus.window_species(ids) == species]
+    turned = reversed_in_epoch(masking, seed, epoch, len(ids), species)
     examples = []
-    for place, window in enumerate(epoch_order(len(ids), seed, epoch)):
+    for place, window in enumerate(epoch_order(len(ids), seed, epoch, species)):
         codes, soft_mask = corpus.read_window(int(ids[window]))
         if turned[window]:
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        examples.append(corrupt(codes, soft_mask, masking, seed, epoch, place, tokens))
+        examples.append(corrupt(codes, soft_mask, masking, seed, epoch, (species << 40) + place, tokens))
     return examples
 
 
@@ -60,14 +75,14 @@ def stream_by_hand(corpus, masking, seed, tokens, epoch):
 @pytest.mark.parametrize("row_tokens", [8, 100, 1000, 100_000])
 def test_rows_are_the_stream_cut_evenly(tokens, row_tokens, gappy_corpus):
     masking = MaskingConfig(revcomp_frac=0.5)
-    packed = PackedRows(gappy_corpus, masking, 5, tokens, row_tokens)
+    packed = packed_rows(gappy_corpus, masking, 5, tokens, row_tokens)
     number = 0
     for epoch in range(2):
         whole = stream_by_hand(gappy_corpus, masking, 5, tokens, epoch)
         n_tokens = sum(len(example.labels) for example in whole)
-        assert packed.n_tokens(epoch) == n_tokens
-        assert packed.n_rows(epoch) == -(-n_tokens // row_tokens)
-        made = [packed.row(number + row) for row in range(packed.n_rows(epoch))]
+        assert packed.n_tokens(ONLY, epoch) == n_tokens
+        assert packed.n_rows(ONLY, epoch) == -(-n_tokens // row_tokens)
+        made = [packed.row(ONLY, number + row) for row in range(packed.n_rows(ONLY, epoch))]
         number += len(made)
         for field in FIELDS:
             wanted = np.concatenate([getattr(example, field) for example in whole])
@@ -80,10 +95,46 @@ def test_rows_are_the_stream_cut_evenly(tokens, row_tokens, gappy_corpus):
         assert set(parts) == set(edges) | set(range(0, n_tokens, row_tokens))
 
 
+@pytest.mark.parametrize("tokens", [KmerTokens(3), UnevenTokens()], ids=["k3", "uneven"])
+def test_each_species_has_a_stream_and_rows_of_its_own(tokens, species_corpus):
+    masking = MaskingConfig(revcomp_frac=0.5)
+    packed = packed_rows(species_corpus, masking, 5, tokens, 70)
+    for species in (0, 1, 2):
+        number = 0
+        for epoch in range(3):
+            whole = stream_by_hand(species_corpus, masking, 5, tokens, epoch, species)
+            n_rows = packed.n_rows(species, epoch)
+            assert packed.find(species, number) == (epoch, 0)
+            made = [part for row in range(n_rows) for part in packed.row(species, number + row)]
+            number += n_rows
+            for field in FIELDS:
+                wanted = np.concatenate([getattr(example, field) for example in whole])
+                assert (np.concatenate([getattr(part, field) for part in made]) == wanted).all()
+
+
+def test_windows_at_one_place_of_two_species_are_not_corrupted_alike(species_corpus):
+    packed = packed_rows(species_corpus, MaskingConfig(revcomp_frac=0), 0, KmerTokens(1), 258)
+    first, second = (packed.row(species, 0)[0].labels >= 0 for species in (1, 2))
+    assert len(first) == len(second) and (first != second).mean() > 0.1
+
+
+def test_samples_of_a_step_are_the_rows_of_the_drawn_species(species_corpus):
+    run = replace(toy_run(batch_windows=8), balance=BalanceConfig(alpha=0, beta=0), tokens=TokensConfig(row_tokens=64))
+    batches = TrainingBatches(species_corpus, run, KmerTokens(3))
+    for step in (0, 11):
+        draws = batches.draws.samples(step)
+        for row, species, number in zip(batches.rows(step), draws.species, draws.number, strict=True):
+            wanted = batches.packed.row(species, number)
+            assert len(row) == len(wanted)
+            assert all((a.input_ids == b.input_ids).all() for a, b in zip(row, wanted, strict=True))
+    assert batches.epoch_sizes.tolist() == [batches.packed.n_rows(species, 0) for species in range(3)]
+    assert batches.told()[-1].startswith(f"packed into {batches.epoch_sizes.sum()} rows of 64 tokens an epoch, 9")
+
+
 def test_an_epoch_of_rows_shows_every_window_once_in_the_drawn_order(gappy_corpus):
     tokens = KmerTokens(3)
-    packed = PackedRows(gappy_corpus, SEEN, 2, tokens, 64)
-    ids = np.concatenate([part.input_ids for row in range(packed.n_rows(0)) for part in packed.row(row)])
+    packed = packed_rows(gappy_corpus, SEEN, 2, tokens, 64)
+    ids = np.concatenate([part.input_ids for row in range(packed.n_rows(ONLY, 0)) for part in packed.row(ONLY, row)])
     windows = [tokens.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0))[1:]]
     order = gappy_corpus.window_ids("train")[epoch_order(len(windows), 2, 0)]
     assert len(order) == len(gappy_corpus.window_ids("train"))
@@ -96,11 +147,11 @@ def test_a_row_does_not_depend_on_where_one_starts(tokens, gappy_corpus):
     masking = MaskingConfig()
 
     def make():
-        return TrainingBatches(gappy_corpus, masking, 6, seed=1, tokens=tokens, row_tokens=200)
+        return training(gappy_corpus, masking, 6, 1, tokens, 200)
 
     onwards = make()
     batches = [onwards.micro_batches(step, 3) for step in range(30)]
-    assert onwards.packed.find(30 * 6)[0] >= 2  # more than two epochs
+    assert onwards.packed.find(ONLY, 30 * 6)[0] >= 2  # more than two epochs
     for step in (29, 3, 14):
         for a, b in zip(make().micro_batches(step, 3), batches[step], strict=True):
             for field in (*FIELDS, "attention_mask", "segment_ids"):
@@ -111,15 +162,15 @@ def test_a_row_does_not_depend_on_where_one_starts(tokens, gappy_corpus):
 
 
 def test_only_the_last_row_of_an_epoch_is_padded(gappy_corpus):
-    batches = TrainingBatches(gappy_corpus, SEEN, 1, seed=0, tokens=KmerTokens(3), row_tokens=300)
-    last = batches.packed.n_rows(0) - 1
+    batches = training(gappy_corpus, SEEN, 1, 0, KmerTokens(3), 300)
+    last = batches.packed.n_rows(ONLY, 0) - 1
     for step in range(2 * last):
         (batch,) = batches.micro_batches(step, 1)
         assert batch.input_ids.shape == (1, 300)
         assert (batch.attention_mask.all()) == (step != last)
         assert ((batch.input_ids != 4) == batch.attention_mask).all()
         if step == last:
-            n_real = batches.packed.n_tokens(0) - last * 300
+            n_real = batches.packed.n_tokens(ONLY, 0) - last * 300
             assert batch.attention_mask[0].tolist() == [1] * n_real + [0] * (300 - n_real)
             assert (batch.labels[0, n_real:] == IGNORED).all()
             assert not batch.weights[0, n_real:].any()
@@ -169,7 +220,7 @@ def test_strands_of_an_epoch_are_drawn_afresh_and_in_the_share_asked_for():
 def test_no_training_window_is_told(toy_corpus):
     empty = replace_role(toy_corpus)
     with pytest.raises(CorpusError, match="no train windows, so there is nothing to train on"):
-        TrainingBatches(empty, SEEN, 1, 0, KmerTokens(1), 64)
+        training(empty, SEEN, 1, 0, KmerTokens(1), 64)
 
 
 def replace_role(corpus):

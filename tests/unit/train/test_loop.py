@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def one_step(corpus, run, micro):
     model = new_model(run.model, 256, 0)
     optimizer = make_optimizer(model, run.optim)
-    batches = TrainingBatches(corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, micro)
+    batches = TrainingBatches(corpus, run, KmerTokens(1)).micro_batches(0, micro)
     metrics = train_step(model, optimizer, batches, run, 0, CPU, None)
     return metrics, model
 
@@ -37,7 +37,7 @@ def test_loss_and_step_do_not_depend_on_micro_batches(toy_corpus):
 def test_loss_by_hand_weights_soft_masked_bases_and_counts_only_the_masked(toy_corpus):
     run = toy_run()
     model = new_model(run.model, 256, 0)
-    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 2)
+    batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 2)
     total, weight, right, asked = 0.0, 0.0, 0, 0
     with torch.no_grad():
         for batch in batches:
@@ -68,7 +68,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy_corpus):
     with torch.no_grad():
         model.backbone.norm.weight.fill_(float("nan"))
     before = model.backbone.layers[0].mixer.out_proj.weight.detach().clone()
-    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 4)
+    batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 4)
     with pytest.raises(RunError, match=r"step 3: the loss is nan .* Lower optim.lr or raise optim.warmup_steps"):
         train_step(model, make_optimizer(model, run.optim), batches, run, 3, CPU, None)
     assert torch.equal(model.backbone.layers[0].mixer.out_proj.weight, before)
@@ -101,9 +101,9 @@ def test_no_validation_contig_gives_no_numbers():
 
 
 def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
-    run = replace(toy_run(autocast="bf16"))
+    run = toy_run(autocast="bf16", batch_windows=2)
     model = new_model(run.model, 256, 0)
-    batches = TrainingBatches(toy_corpus, run.masking, 2, 0, KmerTokens(1)).micro_batches(0, 2)
+    batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 2)
     with pytest.MonkeyPatch.context():
         torch.use_deterministic_algorithms(False)
         metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, torch.bfloat16)
@@ -114,7 +114,7 @@ def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
 def test_a_step_moves_the_selection_bias_by_the_load_of_all_micro_batches(toy_corpus):
     run = toy_run(bias_rate=0.125)
     run = replace(run, model=replace(run.model, gating="bias"))
-    batches = TrainingBatches(toy_corpus, run.masking, 4, 0, KmerTokens(1)).micro_batches(0, 2)
+    batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 2)
     before = new_model(run.model, 256, 0)
     seen = [before(torch.from_numpy(b.input_ids)).routings for b in batches]
     _, model = one_step(toy_corpus, run, 2)
@@ -138,8 +138,8 @@ def unpacked(batches):
 
 
 def test_packed_rows_give_the_loss_and_gradient_of_their_sequences_alone(toy_corpus):
-    run = toy_packed_run(balance_coef=0.0, z_coef=0.0)
-    batches = TrainingBatches(toy_corpus, run.masking, 8, 0, KmerTokens(3), row_tokens=100).micro_batches(1, 4)
+    run = toy_packed_run(balance_coef=0.0, z_coef=0.0, batch_windows=8)
+    batches = TrainingBatches(toy_corpus, run, KmerTokens(3)).micro_batches(1, 4)
     assert all(batch.segment_ids.max() >= 1 for batch in batches)
     results = []
     for given in (batches, list(unpacked(batches))):

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from umbel.errors import ConfigError
-from umbel.train.recipes import RECIPES, load_recipe, plantbimoe
+from umbel.train.recipes import RECIPES, breadth, depth, load_recipe, plantbimoe
 
 
 def test_the_published_run():
@@ -24,3 +26,11 @@ def test_recipes_are_called_what_they_are(name):
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"gigantic: no such recipe. There are plantbimoe, .*tiny"):
         load_recipe("gigantic")
+
+
+def test_breadth_and_depth_differ_in_how_many_species_they_see_and_nothing_else():
+    broad, deep = breadth(), depth()
+    assert replace(broad, name="", balance=deep.balance) == replace(deep, name="")
+    assert replace(broad.balance, n_species=4) == deep.balance
+    # Windows that share bases would make a pool of few species smaller than it says.
+    assert broad.corpus.overlap_bp == 0 and broad.balance.pool_bp > 0
