@@ -1,4 +1,4 @@
-"""The data card of a corpus as one self-contained page: what came in, what was left out and why, and what it looks like."""
+"""The data card of a corpus as one self-contained page: what came in, what was left out and why, what it looks like."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 # Okabe & Ito's colours, told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _REST = "#b9b9b2"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "umbel",
     "font.size": 10,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,12 +122,11 @@ def segments_used(corpus: Corpus) -> npt.NDArray[np.bool_]:
     segments, windows = corpus.segments, corpus.windows
     place = {(each.assembly, each.contig): number for number, each in enumerate(corpus.contigs())}
 
-    def contigs_of(columns: dict[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
-        """Number the contigs of both tables alike."""
+    def contigs_of(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+        """Give the number of each row's contig, the same in both tables."""
         n_names = max(1, len(columns["contig_names"]))
-        kinds, which = np.unique(
-            columns["assembly"].astype(np.int64) * n_names + columns["contig"], return_inverse=True
-        )
+        pairs = columns["assembly"].astype(np.int64) * n_names + columns["contig"]
+        kinds, which = np.unique(pairs, return_inverse=True)
         numbers = [
             place[str(columns["assembly_names"][kind // n_names]), str(columns["contig_names"][kind % n_names])]
             for kind in kinds.tolist()

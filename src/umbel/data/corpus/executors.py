@@ -169,7 +169,7 @@ def _on_ray(work: Work[J], jobs: Sequence[J], workers: int, advance: Advance) ->
         # A cluster has its own idea of its cores.
         n_cores = None if "RAY_ADDRESS" in os.environ else workers
         ray.init(num_cpus=n_cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    remote = ray.remote(num_cpus=1, max_retries=0)(_quietly)
+    remote: Any = ray.remote(num_cpus=1, max_retries=0)(_quietly)
     waiting = list(range(len(jobs)))[::-1]
     running: dict[Any, int] = {}
     try:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_ray_does_the_same_jobs_and_raises_the_same_errors():
     pytest.importorskip("ray")
     # Its sockets allow no long path.
     folder = tempfile.mkdtemp(prefix="ray")
-    paths = [os.path.dirname(__file__), *(path for path in sys.path if path)]
+    paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_TMPDIR": folder}
     command = [sys.executable, "-c", RAY_PROGRAM, *paths]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
