@@ -13,7 +13,7 @@ from toys import write_toy_project
 
 import umbel.files
 from umbel.config import CorpusConfig
-from umbel.data import packing
+from umbel.data.corpus import packing, parts
 from umbel.data.corpus.build import build_corpus
 from umbel.data.corpus.windows import cut_windows
 from umbel.genome.interval import Interval
@@ -115,7 +115,7 @@ def test_stopping_at_any_write_does_not_change_the_bytes(n_calls):
         manifest = write_toy_project(folder / "in", n_assemblies=2)
         config = CorpusConfig(window_bp=512)
         whole = folder_bytes(build_corpus(manifest, folder / "whole", config).path)
-        dying_after(n_calls, patch, (umbel.files.os, "replace"), (packing.pq, "write_table"), (packing, "sha256_file"))
+        dying_after(n_calls, patch, (umbel.files.os, "replace"), (packing.pq, "write_table"), (parts, "sha256_file"))
         # A killed process tidies nothing.
         patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         with contextlib.suppress(Killed):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from umbel.errors import AnnotationError
 from umbel.genome.annotation import bed_rows, gff3_rows, some_names
 from umbel.genome.lines import read_lines
+from umbel.genome.runs import Runs, merge
 
 # Features that are no repeats: the file is of genes, or describes the contigs themselves.
 # fmt: off
@@ -24,7 +24,7 @@ _OTHER_FEATURES = frozenset({
 _OUT_COLUMNS = 14
 
 
-def read_repeats(path: str | Path, contig_lengths: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
+def read_repeats(path: str | Path, contig_lengths: Mapping[str, int]) -> dict[str, Runs]:
     r"""Read where the repeats of an assembly are (plain, gzip or bgzip), whatever their kind.
 
     Parameters
@@ -65,32 +65,7 @@ def read_repeats(path: str | Path, contig_lengths: Mapping[str, int]) -> dict[st
         n_rows += 1
     if not n_rows:
         raise AnnotationError("the file holds no repeat. Leave repeats out, or check how it was made.", path)
-    return {contig: merge_runs(np.array(spans, np.int64).reshape(-1, 2)) for contig, spans in spans_of.items()}
-
-
-def merge_runs(spans: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Join spans that overlap or touch.
-
-    Parameters
-    ----------
-    spans
-        int64 ``(n, 2)``: start and end, in any order; none is empty.
-
-    Returns
-    -------
-    int64 ``(n_runs, 2)``, sorted, with at least one base between neighbours.
-
-    Examples
-    --------
-    >>> merge_runs(np.array([[8, 9], [0, 3], [3, 5], [1, 2]])).tolist()
-    [[0, 5], [8, 9]]
-    """
-    if not len(spans):
-        return spans
-    starts, ends = spans[np.argsort(spans[:, 0], kind="stable")].T
-    reached = np.maximum.accumulate(ends)
-    is_first = np.append(True, starts[1:] > reached[:-1])
-    return np.column_stack((starts[is_first], reached[np.append(is_first[1:], True)]))
+    return {contig: merge(np.array(spans, np.int64).reshape(-1, 2)) for contig, spans in spans_of.items()}
 
 
 def _format(path: str | Path) -> str:

@@ -5,7 +5,7 @@ import pytest
 from toys import gff3_row
 
 from umbel.errors import AnnotationError
-from umbel.genome.repeats import merge_runs, read_repeats
+from umbel.genome.repeats import read_repeats
 
 LENGTHS = {"chr1": 100, "chr2": 50, "chr3": 10}
 SPANS = [("chr1", 40, 60), ("chr1", 10, 20), ("chr2", 0, 5), ("chr1", 15, 30), ("chr1", 60, 61), ("chr2", 45, 50)]
@@ -45,17 +45,6 @@ def test_each_format_is_told_by_its_content_and_gives_the_same_runs(tmp_path, te
     found = read_repeats(path, LENGTHS)
     assert {contig: runs.tolist() for contig, runs in found.items()} == RUNS
     assert all(runs.dtype == np.int64 and runs.shape[1] == 2 for runs in found.values())
-
-
-def test_runs_agree_with_painting_base_by_base():
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        starts = rng.integers(0, 200, rng.integers(1, 20))
-        spans = np.column_stack((starts, starts + rng.integers(1, 20, len(starts))))
-        painted = {base for start, end in spans.tolist() for base in range(start, end)}
-        runs = merge_runs(spans)
-        assert [base for start, end in runs.tolist() for base in range(start, end)] == sorted(painted)
-        assert (runs[1:, 0] > runs[:-1, 1]).all()
 
 
 @pytest.mark.parametrize(
