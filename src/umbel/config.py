@@ -203,8 +203,9 @@ class CorpusConfig:
     """Windows with a larger share of N are dropped, and counted."""
     min_window_bp: Count = 64
     """The last, shorter window of a stretch is kept from this length on, else counted as lost."""
-    split_n_bp: Natural = 0
-    """Cut contigs at runs of at least so many N, so that no window holds one; 0 cuts nowhere, as published."""
+    split_n_bp: Natural = 100
+    """Cut contigs at runs of at least so many N (gaps between contigs have 100 by custom), so that no window holds one;
+    0 cuts nowhere, as published."""
     min_contig_bp: Natural = 0
     """Contigs below this length are left out."""
     min_n50_bp: Natural = 50_000
