@@ -16,6 +16,7 @@ OUT = HERE.parent / "demo"
 CORPUS, RUN, RESULTS = OUT / "corpus", OUT / "run", OUT / "results"
 STEPS = [
     ["corpus", "build", HERE / "data" / "manifest.toml", "-o", CORPUS, "--recipe", "tiny"],
+    ["corpus", "check", CORPUS, "--deep"],
     ["pretrain", "tiny", "--corpus", CORPUS, "--out", RUN],
     ["evaluate", RUN, "--corpus", CORPUS, "-o", RESULTS, "--set", "n_windows=400", "--set", "probe_n_per_class=200"],
     [

@@ -106,9 +106,13 @@ def build(
     """Screen, mask, deduplicate, split and cut assemblies into windows: same inputs and settings, same bytes."""
     from umbel.config import apply_settings
     from umbel.data.corpus.build import build_corpus
+    from umbel.data.corpus.card import missing_for_card
     from umbel.train.recipes import load_recipe
 
     run = apply_settings(load_recipe(recipe), settings or [])
+    reporter, missing = begin(quiet), missing_for_card()
+    if missing:
+        reporter.say(f"no data card will be drawn: it needs {', '.join(missing)} (pip install 'umbel[train]')")
     corpus = build_corpus(
         manifest,
         out,
@@ -116,7 +120,8 @@ def build(
         workers=workers,
         executor=executor.value,
         memory_gb=memory_gb,
-        reporter=begin(quiet),
+        card=not missing,
+        reporter=reporter,
     )
     lines = [f"corpus {corpus.path} ({corpus.hash[:12]}), windows of {run.corpus.window_bp:,} bp"]
     for role, tally in corpus.facts["totals"].items():
@@ -155,5 +160,5 @@ def card(
     from umbel.data.corpus.store import Corpus
 
     opened = Corpus.open(corpus)
-    write_card(opened.facts, out, opened.path.resolve().name)
+    write_card(opened.facts, out)
     typer.echo(f"{out}")

@@ -22,6 +22,9 @@ from umbel.config import (
 )
 from umbel.errors import ConfigError
 
+_FINE = DuplicatesConfig(segment_bp=2_048, scaled=16)
+"""For windows of some hundred bases: copies of a kilobase or two are found, at four times the hashes."""
+
 
 def plantbimoe() -> RunConfig:
     """Give the published model and schedule, with the masking done right: 116 M parameters, 32,768 bp.
@@ -112,7 +115,7 @@ def tiny() -> RunConfig:
     return RunConfig(
         name="tiny",
         model=ModelConfig(n_layers=4, d_model=64, d_state=8, ffn_hidden=128),
-        corpus=CorpusConfig(window_bp=512, overlap_bp=64),
+        corpus=CorpusConfig(window_bp=512, overlap_bp=64, duplicates=_FINE),
         optim=OptimConfig(lr=5e-3, warmup_steps=40, beta1=0.9, beta2=0.98, final_lr_frac=0.02),
         train=TrainConfig(
             steps=240,
@@ -219,7 +222,7 @@ def hyenamoe_tiny() -> RunConfig:
             gating="normalised",
             vocab_size=92,
         ),
-        corpus=CorpusConfig(window_bp=510, overlap_bp=0, max_n_frac=0.0),
+        corpus=CorpusConfig(window_bp=510, overlap_bp=0, max_n_frac=0.0, duplicates=_FINE),
         tokens=TokensConfig(k=3, row_tokens=344),
         optim=OptimConfig(lr=5e-3, warmup_steps=40, beta1=0.9, beta2=0.98, final_lr_frac=0.02, weight_decay=0.01),
         train=TrainConfig(

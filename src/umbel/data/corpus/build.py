@@ -17,21 +17,15 @@ from typing import Any
 import numpy as np
 
 from umbel.config import CorpusConfig, to_dict
+from umbel.data.corpus.card import require_card
 from umbel.data.corpus.copies import Copies, find_copies, no_copies
 from umbel.data.corpus.executors import ExecutorName
 from umbel.data.corpus.finishing import Decided, finish
 from umbel.data.corpus.manifest import ROLES, read_manifest
+from umbel.data.corpus.masking import mask_stage
+from umbel.data.corpus.screening import describe_sequences, exclude_stage, screen_stage
 from umbel.data.corpus.splits import AssemblyFacts, Roles, assign_roles
-from umbel.data.corpus.stages import (
-    Packed,
-    Workshop,
-    describe_assembly,
-    describe_sequences,
-    exclude_stage,
-    mask_stage,
-    pack_stage,
-    screen_stage,
-)
+from umbel.data.corpus.stages import Packed, Workshop, describe_assembly, pack_stage
 from umbel.data.corpus.store import FORMAT_VERSION, Corpus
 from umbel.data.corpus.windows import EXCLUDED, CutContig, WindowJob, cut_assembly
 from umbel.errors import CorpusError, RunError, UmbelError
@@ -47,6 +41,7 @@ def build_corpus(
     workers: int = 1,
     executor: ExecutorName = "local",
     memory_gb: float = 1.0,
+    card: bool = False,
     reporter: Reporter | None = None,
 ) -> Corpus:
     r"""Build the corpus of a manifest in the folder ``out``, and open it.
@@ -68,11 +63,15 @@ def build_corpus(
         ``local``, or ``ray``: see :func:`umbel.data.corpus.executors.run_jobs`.
     memory_gb
         What one process may take for sorting and counting, about; it changes nothing but the time.
+    card
+        Also draw the data card, ``corpus.html``; it needs the extra ``train``.
     reporter
         Where progress goes.
 
     Raises
     ------
+    BackendError
+        If the card or Ray is asked for, and what it needs is not installed.
     ManifestError, FastaError, AnnotationError
         If an input is wrong; nothing is left behind but the jobs that were finished.
     CorpusError
@@ -100,6 +99,8 @@ def build_corpus(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: give at least 1")
+    if card:
+        require_card()
     reporter = reporter_or_silent(reporter)
     target = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be written
     partial = target.with_name(f"{target.name}.partial")
@@ -118,8 +119,8 @@ def build_corpus(
             # A killed build leaves its unfinished files, which may be as large as a genome.
             for torn in partial.rglob(".*.tmp"):
                 torn.unlink()
-            packed = mask_stage(workshop, read, pack_stage(workshop, read, told), config)
-            screened = screen_stage(workshop, read, packed, config)
+            packed = mask_stage(workshop, pack_stage(workshop, read, told), config.repeats)
+            screened = screen_stage(workshop, read, packed, config.screen_share, others["screens"])
             roles = assign_roles(
                 read.path,
                 [
@@ -138,10 +139,10 @@ def build_corpus(
                     reporter.say(f"{each.assembly.name}: {decision}")
             cuts = [_cut_contigs(each, decided) for each, decided in zip(packed, roles, strict=True)]
             copies = find_copies(workshop, packed, cuts, config) if config.duplicates.ani else no_copies(len(packed))
-            excluded = exclude_stage(workshop, read, packed, cuts)
+            excluded = exclude_stage(workshop, read, packed, cuts, others["exclusions"])
             facts = _window_stage(workshop, packed, cuts, copies, excluded, config)
             _require_train_windows(read.path, cuts, facts)
-            finish(target, workshop.folder, config, inputs, Decided(packed, roles, cuts, copies, facts), others)
+            finish(target, workshop.folder, config, inputs, Decided(packed, roles, cuts, copies, facts), others, card)
     except UmbelError:
         if not any((partial / "parts").rglob("*.json")):
             shutil.rmtree(partial, ignore_errors=True)

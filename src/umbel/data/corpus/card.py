@@ -15,7 +15,24 @@ CARD_FILE = "corpus.html"
 _ROLES = ("train", "valid", "test")
 
 
-def write_card(corpus: dict[str, Any], path: Path, title: str) -> None:
+def missing_for_card() -> list[str]:
+    """Name the packages that drawing the card needs and that are not installed."""
+    return [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+
+
+def require_card() -> None:
+    """See that the card can be drawn.
+
+    Raises
+    ------
+    BackendError
+        If matplotlib or jinja2 is not installed.
+    """
+    if missing := missing_for_card():
+        raise BackendError(f"the data card needs {', '.join(missing)}: pip install 'umbel[train]'")
+
+
+def write_card(corpus: dict[str, Any], path: Path) -> None:
     """Write the page of a corpus.
 
     Parameters
@@ -24,22 +41,18 @@ def write_card(corpus: dict[str, Any], path: Path, title: str) -> None:
         The content of ``corpus.json``.
     path
         Where the page goes.
-    title
-        Its heading, such as the folder's name.
 
     Raises
     ------
     BackendError
         If matplotlib or jinja2 is not installed.
     """
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    if missing:
-        raise BackendError(f"the data card needs {', '.join(missing)}: pip install 'umbel[train]'")
+    require_card()
     with whole_file(path) as temporary:
-        temporary.write_text(render_card(corpus, title), encoding="utf-8")
+        temporary.write_text(render_card(corpus), encoding="utf-8")
 
 
-def render_card(corpus: dict[str, Any], title: str) -> str:
+def render_card(corpus: dict[str, Any]) -> str:
     """Return the page as HTML."""
     import jinja2
 
@@ -56,7 +69,6 @@ def render_card(corpus: dict[str, Any], title: str) -> str:
     environment.filters |= {"bp": in_bp, "percent": _percent}
     rows = corpus["waterfall"]
     return environment.get_template("card.html").render(
-        title=title,
         corpus=corpus,
         rows=rows,
         roles=_ROLES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from umbel.data.corpus.duplicates import (
     find_leaks,
     keep_best,
 )
-from umbel.data.corpus.executors import Advance
 from umbel.data.corpus.joins import (
     JoinJob,
     JudgeJob,
@@ -34,31 +33,15 @@ from umbel.data.corpus.joins import (
     reduce_pairs,
 )
 from umbel.data.corpus.manifest import ROLES
-from umbel.data.corpus.parts import Part
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.data.corpus.sketches import SketchFile, SketchJob, n_partitions_for, segment_starts, sketch_assembly
-from umbel.data.corpus.stages import Packed, Workshop
+from umbel.data.corpus.stages import Packed, Step, Workshop, do_step
 from umbel.data.corpus.tables import SEGMENTS_SCHEMA, named
 from umbel.data.corpus.windows import DUPLICATE, HELD_OUT_COPY, CutContig
 
 KEPT, UNJUDGED = "kept", "unjudged"
 _FATES = (KEPT, UNJUDGED, HELD_OUT_COPY, DUPLICATE)
 _SPECTRUM_BINS = 1000
-
-
-@dataclass(frozen=True)
-class Step:
-    """A job of sketches or joins, and what it leaves behind."""
-
-    work: Callable[[Any], dict[str, Any]]
-    job: Any
-    part: Part
-    size: int
-
-
-def do_step(step: Step, advance: Advance) -> dict[str, Any]:
-    """Do one job, and record it as finished."""
-    return step.part.save(step.work(step.job), [step.job.out])
 
 
 @dataclass(frozen=True)
@@ -145,12 +128,7 @@ def find_copies(
     assembly with the highest contig N50, then of the species with the fewest bases, then the first.
     """
     assemblies = [
-        PackedAssembly(
-            each.assembly.name,
-            each.nibbles,
-            tuple((contig.length, contig.offset) for contig in cut if contig.role),
-            each.facts["nibbles"],
-        )
+        each.some(number for number, contig in enumerate(cut) if contig.role)
         for each, cut in zip(packed, cuts, strict=True)
     ]
     segments = _segments(cuts, config.duplicates.segment_bp)
@@ -196,7 +174,7 @@ def compare(workshop: Workshop, assemblies: Sequence[PackedAssembly], config: Du
             n_partitions,
             memory_bytes=workshop.memory_bytes,
         )
-        steps.append(Step(_sketch_with_spectrum, job, part, assembly.n_bases))
+        steps.append(Step(_sketch_with_spectrum, job, part, assembly.n_bases, (job.out,)))
     spectra = [found["spectrum"] for found in workshop.run("Sketching", do_step, steps)]
     sketches = tuple(step.job.out for step in steps)
     of = [step.part.key for step in steps]
@@ -206,20 +184,22 @@ def compare(workshop: Workshop, assemblies: Sequence[PackedAssembly], config: Du
     for number in range(n_partitions):
         part = workshop.part("join", f"{number}", [of, number, config.max_copies])
         join = JoinJob(sketches, number, config.max_copies, part.file("pairs"), workshop.memory_bytes)
-        steps.append(Step(join_partition, join, part, total // n_partitions))
+        steps.append(Step(join_partition, join, part, total // n_partitions, (join.out,)))
     workshop.run("Joining", do_step, steps)
     joins = tuple(step.job.out for step in steps)
 
     of = [step.part.key for step in steps]
     part = workshop.part("join", "judged", of)
     judge = JudgeJob(sketches, joins, part.file("judged"))
-    (found,) = workshop.run("Judging", do_step, [Step(judge_segments, judge, part, total)])
+    (found,) = workshop.run("Judging", do_step, [Step(judge_segments, judge, part, total, (judge.out,))])
 
     steps = []
     for first, last in plan_ranges(joins, found["n_segments"], workshop.memory_bytes):
         part = workshop.part("reduce", f"{first}", [of, first, last, rule.min_share, rule.min_hashes])
         reduce = ReduceJob(joins, judge.out, first, last, rule.min_share, rule.min_hashes, part.file("pairs"))
-        steps.append(Step(reduce_pairs, reduce, part, total * (last - first) // max(1, found["n_segments"])))
+        steps.append(
+            Step(reduce_pairs, reduce, part, total * (last - first) // max(1, found["n_segments"]), (reduce.out,))
+        )
     workshop.run("Comparing", do_step, steps)
     pairs, judged = load_pairs([step.job.out for step in steps]), ArrayFile(judge.out).read("judged")
     return Compared(pairs, judged, rule, clusters(pairs, judged, rule), spectra)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig, to_dict
+from umbel.data.corpus.card import CARD_FILE, write_card
 from umbel.data.corpus.copies import Copies
 from umbel.data.corpus.manifest import ROLES
 from umbel.data.corpus.packing import checksums_of, write_table
@@ -56,7 +57,7 @@ class Decided:
 
 
 def finish(
-    target: Path, partial: Path, config: CorpusConfig, inputs: str, decided: Decided, others: dict[str, Any]
+    target: Path, partial: Path, config: CorpusConfig, inputs: str, decided: Decided, others: dict[str, Any], card: bool
 ) -> None:
     """Write the tables and ``corpus.json`` into ``partial/corpus``, and rename that to ``target``.
 
@@ -66,6 +67,8 @@ def finish(
         Identifies what the corpus was built from.
     others
         What ``corpus.json`` says about screens and exclusions.
+    card
+        Whether to draw ``corpus.html``.
     """
     folder = partial / "corpus"
     names = [name for each in decided.packed for name in _files_of(each.assembly.name)]
@@ -89,33 +92,35 @@ def finish(
         strict=True,
     )
     assemblies = [_assembly_facts(*row) for row in columns]
-    write_json(
-        folder / FACTS_FILE,
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "settings": to_dict(config),
-            "inputs": inputs,
-            "hash": sha256_json(
-                {
-                    "format_version": FORMAT_VERSION,
-                    "settings": to_dict(config),
-                    "assemblies": [[told["species"], told["assembly"], told["content"]] for told in assemblies],
-                }
-            ),
-            "assemblies": assemblies,
-            "totals": {role: _total([told["roles"][role] for told in assemblies]) for role in (*ROLES, NO_ROLE)},
-            "waterfall": _waterfall(assemblies),
-            "duplicates": decided.copies.facts,
-            **others,
-            "files": {
-                name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names
-            },
+    facts = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "settings": to_dict(config),
+        "inputs": inputs,
+        "hash": sha256_json(
+            {
+                "format_version": FORMAT_VERSION,
+                "settings": to_dict(config),
+                "assemblies": [[told["species"], told["assembly"], told["content"]] for told in assemblies],
+            }
+        ),
+        "assemblies": assemblies,
+        "totals": {role: _total([told["roles"][role] for told in assemblies]) for role in (*ROLES, NO_ROLE)},
+        "waterfall": _waterfall(assemblies),
+        "duplicates": decided.copies.facts,
+        **others,
+        "files": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names
         },
-    )
+    }
+    write_json(folder / FACTS_FILE, facts)
+    names.append(FACTS_FILE)
+    if card:
+        write_card(facts, folder / CARD_FILE)
+        names.append(CARD_FILE)
     # What a killed build or another manifest left behind must not come along.
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).as_posix() not in {*names, FACTS_FILE}:
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
             path.unlink()
     os.replace(folder, target)
     shutil.rmtree(partial, ignore_errors=True)

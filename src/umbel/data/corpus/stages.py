@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from umbel.data.corpus.assembly import Assembly
 from umbel.data.corpus.executors import Advance, ExecutorName, run_jobs
-from umbel.data.corpus.manifest import Manifest
+from umbel.data.corpus.manifest import Manifest, check_unchanged
 from umbel.data.corpus.packing import PackedContig, PackJob, load_contigs, pack_assembly
 from umbel.data.corpus.parts import Part
+from umbel.data.corpus.pieces import PackedAssembly
 from umbel.data.corpus.store import FORMAT_VERSION, nibbles_name
 from umbel.errors import ManifestError
 from umbel.files import sha256_file, sha256_json
@@ -59,6 +58,10 @@ class Workshop:
             self.folder, stage, name, sha256_json({"format_version": FORMAT_VERSION, "stage": stage, "of": key})
         )
 
+    def nibbles(self, assembly: str) -> Path:
+        """Where the packed bases of an assembly are to be in the end."""
+        return self.folder / "corpus" / nibbles_name(assembly)
+
     def run(
         self, title: str, work: Callable[[J, Advance], dict[str, Any]], jobs: Sequence[J], unit: str = "bp"
     ) -> list[dict[str, Any]]:
@@ -73,6 +76,22 @@ class Workshop:
         ):
             facts[job.part.name] = found
         return [facts[job.part.name] for job in jobs]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job of a module that knows nothing of parts, and what it leaves behind."""
+
+    work: Callable[[Any], dict[str, Any]]
+    job: Any
+    part: Part
+    size: int
+    files: tuple[Path, ...]
+
+
+def do_step(step: Step, advance: Advance) -> dict[str, Any]:
+    """Do one job, and record it as finished."""
+    return step.part.save(step.work(step.job), step.files)
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,11 @@ class Packed:
         """Bases of all contigs."""
         return sum(contig.length for contig in self.contigs)
 
+    def some(self, numbers: Iterable[int]) -> PackedAssembly:
+        """Give those of its contigs for reading."""
+        chosen = tuple((self.contigs[number].length, self.contigs[number].offset) for number in numbers)
+        return PackedAssembly(self.assembly.name, self.nibbles, chosen, self.facts["nibbles"])
+
 
 def describe_assembly(manifest: Path, assembly: Assembly) -> dict[str, Any]:
     """Give what the manifest says about an assembly, with the SHA-256 of its files.
@@ -124,13 +148,7 @@ def describe_assembly(manifest: Path, assembly: Assembly) -> dict[str, Any]:
                 told[kind] = {"name": path.name, "sha256": sha256_file(path)}
             except OSError as error:
                 raise ManifestError(f"{kind} {path} cannot be read: {error.strerror}.", manifest) from error
-    if assembly.sha256 and assembly.sha256 != told["fasta"]["sha256"]:
-        raise ManifestError(
-            f"assembly {assembly.name!r}: {assembly.fasta.name} has changed since it was added. Its SHA-256 is "
-            f"{told['fasta']['sha256']}, the manifest says {assembly.sha256}. Put the old file back, or remove the row "
-            "and add the file again.",
-            manifest,
-        )
+    check_unchanged(manifest, assembly, told["fasta"]["sha256"])
     return told
 
 
@@ -139,15 +157,10 @@ def pack_stage(workshop: Workshop, manifest: Manifest, told: Sequence[dict[str, 
     jobs = []
     for assembly, facts in zip(manifest.assemblies, told, strict=True):
         key = [assembly.name, facts["fasta"]["sha256"], facts["gff3"] and facts["gff3"]["sha256"]]
-        jobs.append(
-            PackJob(
-                manifest.path,
-                assembly,
-                workshop.part("pack", assembly.name, key),
-                workshop.folder / "corpus" / nibbles_name(assembly.name),
-                assembly.fasta.stat().st_size,
-            )
-        )
+        part = workshop.part("pack", assembly.name, key)
+        final = workshop.nibbles(assembly.name)
+        nibbles = final if assembly.repeat_mask == "keep" else part.file("nibbles")
+        jobs.append(PackJob(manifest.path, assembly, part, nibbles, assembly.fasta.stat().st_size))
     found = workshop.run("Packing", pack_assembly, jobs, "B")
     for job, facts in zip(jobs, found, strict=True):
         if facts["annotation"] and (unknown := facts["annotation"]["unknown_contigs"]):
@@ -159,19 +172,3 @@ def pack_stage(workshop: Workshop, manifest: Manifest, told: Sequence[dict[str, 
         Packed(job.assembly, tale, facts, tuple(load_contigs(job.part)), job.nibbles, job.part.file("regions.parquet"))
         for job, tale, facts in zip(jobs, told, found, strict=True)
     ]
-
-
-def describe_sequences(manifest):
-    return {"screens": [], "exclusions": []}
-
-
-def mask_stage(workshop, manifest, packed, config):
-    return packed
-
-
-def screen_stage(workshop, manifest, packed, config):
-    return [{} for _ in packed]
-
-
-def exclude_stage(workshop, manifest, packed, cuts):
-    return [np.empty((0, 3), np.int64) for _ in packed]
