@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,11 +29,20 @@ class ArrayWriter:
 
     def add(self, name: str, values: npt.NDArray[Any]) -> None:
         """Write a one-dimensional array under a name that is still free."""
-        if name in self._index or values.ndim != 1:
-            raise ValueError(f"array {name!r} is already there, or has {values.ndim} dimensions instead of 1")
-        stored = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        self._index[name] = (stored.dtype.str, self._handle.tell(), len(stored))
-        self._handle.write(stored.data)
+        if values.ndim != 1:
+            raise ValueError(f"array {name!r} has {values.ndim} dimensions instead of 1")
+        self.add_parts(name, values.dtype, [values])
+
+    def add_parts(self, name: str, dtype: npt.DTypeLike, parts: Iterable[npt.NDArray[Any]]) -> None:
+        """Write an array that comes in parts, of which memory holds one."""
+        if name in self._index:
+            raise ValueError(f"array {name!r} is already there")
+        stored = np.dtype(dtype).newbyteorder("<")
+        offset, n = self._handle.tell(), 0
+        for part in parts:
+            self._handle.write(np.ascontiguousarray(part, stored).data)
+            n += len(part)
+        self._index[name] = (stored.str, offset, n)
 
     def close(self) -> None:
         """Write the index, which ends the file."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from umbel.errors import CorpusError
 from umbel.genome.sequence import Codes
@@ -50,22 +51,36 @@ class PackedAssembly:
         CorpusError
             If the file is not there, or ends before its contigs do.
         """
+        for contig in range(len(self.contigs)):
+            for start, nibbles in self.contig_pieces(contig, piece_bp, overlap_bp, least_bp):
+                yield contig, start, nibbles
+
+    def contig_pieces(
+        self, contig: int, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1
+    ) -> Iterator[tuple[int, Codes]]:
+        """Yield (start, nibbles) of one contig, as :meth:`pieces` does of all."""
+        length, offset = self.contigs[contig]
+        # At least one, however short the contig is.
+        n_pieces = max(1, -(-(length - least_bp + 1) // piece_bp))
         try:
             with open(self.path, "rb", buffering=0) as handle:
-                for contig, (length, offset) in enumerate(self.contigs):
-                    # At least one, however short the contig is.
-                    n_pieces = max(1, -(-(length - least_bp + 1) // piece_bp))
-                    for start in range(0, n_pieces * piece_bp, piece_bp):
-                        is_last = start == (n_pieces - 1) * piece_bp
-                        end = length if is_last else min(length, start + piece_bp + overlap_bp)
-                        first = start // 2
-                        handle.seek(offset + first)
-                        packed = np.fromfile(handle, np.uint8, -(-end // 2) - first)
-                        if len(packed) < -(-end // 2) - first:
-                            raise CorpusError(f"{self.path}: truncated. Build the corpus again.")
-                        nibbles = np.empty(2 * len(packed), np.uint8)
-                        np.bitwise_and(packed, 0x0F, out=nibbles[0::2])
-                        np.right_shift(packed, 4, out=nibbles[1::2])
-                        yield contig, start, nibbles[start - 2 * first : end - 2 * first]
+                for start in range(0, n_pieces * piece_bp, piece_bp):
+                    is_last = start == (n_pieces - 1) * piece_bp
+                    end = length if is_last else min(length, start + piece_bp + overlap_bp)
+                    first = start // 2
+                    handle.seek(offset + first)
+                    packed = np.fromfile(handle, np.uint8, -(-end // 2) - first)
+                    if len(packed) < -(-end // 2) - first:
+                        raise CorpusError(f"{self.path}: truncated. Build the corpus again.")
+                    yield start, _spread(packed)[start - 2 * first : end - 2 * first]
         except OSError as error:
             raise CorpusError(f"{self.path}: cannot be read ({error}). Build the corpus again.") from error
+
+
+@njit(cache=True, nogil=True)
+def _spread(packed):  # type: ignore[no-untyped-def]
+    """One nibble a byte, the low one first."""
+    nibbles = np.empty(2 * len(packed), np.uint8)
+    for i in range(len(packed)):
+        nibbles[2 * i], nibbles[2 * i + 1] = packed[i] & 0x0F, packed[i] >> 4
+    return nibbles
