@@ -78,7 +78,7 @@ def _mask_step(workshop: Workshop, each: Packed, counted: dict[str, Any] | None,
         each.some(range(len(each.contigs))),
         out,
         assembly.repeat_mask,  # type: ignore[arg-type]
-        counted and counted["counts"],
+        None if counted is None else counted["counts"],
         config.gap_bp,
         runs,
     )

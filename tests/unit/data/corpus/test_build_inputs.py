@@ -25,6 +25,12 @@ def write(folder, contigs, extra="", tables=""):
     return manifest
 
 
+def hold_out(manifest, contig):
+    """Give one contig the role test."""
+    roles = f'contigs = {{ train = ["*"], test = ["{contig}"] }}'
+    manifest.write_text(manifest.read_text().replace('contigs.train = ["*"]', roles))
+
+
 def soft(corpus, contig, length):
     return corpus.read("a", contig, 0, length)[1]
 
@@ -117,11 +123,12 @@ def test_benchmarks_are_taken_out_by_coordinates_and_by_kmers_on_either_strand(t
     (tmp_path / "b.fa").write_text("".join(f">{i}\n{decode(codes)}\n" for i, codes in enumerate(records)))
     (tmp_path / "b.bed").write_text("two\t100\t200\ntwo\t150\t300\nthree\t0\t8192\n")
     tables = (
-        '[[exclude]]\nname = "promoters"\nfasta = "b.fa"\n'
-        '[[exclude]]\nname = "loci"\nbed = "b.bed"\nassembly = "a"\n'
+        '[[exclude]]\nname = "promoters"\nfasta = "b.fa"\n[[exclude]]\nname = "loci"\nbed = "b.bed"\nassembly = "a"\n'
     )
     manifest = write(tmp_path, contigs, tables=tables)
-    manifest.write_text(manifest.read_text().replace('contigs.train = ["*"]', 'contigs = {train=["*"], test=["three"]}'))
+    manifest.write_text(
+        manifest.read_text().replace('contigs.train = ["*"]', 'contigs = {train=["*"], test=["three"]}')
+    )
     corpus = build_corpus(manifest, tmp_path / "c", CONFIG)
     seen = {name: np.zeros(8_192, bool) for name in contigs}
     for i in range(corpus.n_windows):
@@ -159,6 +166,8 @@ def test_a_homeologous_group_in_two_roles_is_refused(tmp_path):
     contigs = {f"chr7{letter}": random_codes(np.random.default_rng(ord(letter)), 2_000) for letter in "ABD"}
     manifest = write(tmp_path, contigs, "homeologs = 'chr(?P<group>\\d)[ABD]'")
     build_corpus(manifest, tmp_path / "c", CONFIG)
-    manifest.write_text(manifest.read_text().replace('contigs.train = ["*"]', 'contigs = {train=["*"], test=["chr7A"]}'))
+    manifest.write_text(
+        manifest.read_text().replace('contigs.train = ["*"]', 'contigs = {train=["*"], test=["chr7A"]}')
+    )
     with pytest.raises(ManifestError, match=r"chr7A is test and chr7B train, but both are of homeologous group 7"):
         build_corpus(manifest, tmp_path / "d", CONFIG)
