@@ -5,13 +5,14 @@ import pytest
 from scipy.stats import chisquare
 from toys import toy_run
 
-from umbel.config import MaskingConfig, RunConfig, TokensConfig, apply_settings
+from umbel.config import BalanceConfig, MaskingConfig, RunConfig, TokensConfig, apply_settings
 from umbel.data.batches import TrainingBatches, collate, collate_rows
 from umbel.data.bpe import FIXED, BpeTokens
 from umbel.data.kmers import KmerTokens
 from umbel.data.masking import IGNORED, Example, corrupt
 from umbel.data.objectives import draw_objective, make_example
 from umbel.data.rows import PackedRows
+from umbel.data.train_windows import choose_windows
 from umbel.errors import ConfigError
 
 MIXED = MaskingConfig(uniform_weight=1, span_weight=2, placement_weight=3, placement_spans=2, placement_span_tokens=8)
@@ -164,7 +165,8 @@ def test_a_window_without_room_asks_for_hidden_tokens_and_says_so():
 
 def test_a_mixture_is_a_pure_function_of_seed_step_and_sample(toy_corpus):
     def make():
-        return TrainingBatches(toy_corpus, MIXED, 6, seed=1, tokens=KmerTokens(1))
+        run = toy_run(batch_windows=6, micro_batch_windows=1, seed=1)
+        return TrainingBatches(toy_corpus, replace(run, masking=MIXED), KmerTokens(1))
 
     def flat(batch):
         arrays = (batch.input_ids, batch.labels, batch.weights, batch.placement)
@@ -197,9 +199,9 @@ def test_batches_lay_placement_out_and_count_windows_without_room():
 def test_rows_take_spans_and_refuse_to_part_a_placement(toy_corpus):
     """Hidden runs go into packed rows; cut spans would be parted from their gaps."""
     tokens = KmerTokens(3)
-    packed = PackedRows(toy_corpus, SPANS, 0, tokens, 100)
+    packed = PackedRows(toy_corpus, choose_windows(toy_corpus, BalanceConfig(), 0), SPANS, tokens, 100)
     codes, soft_mask = toy_corpus.read_window(int(toy_corpus.window_ids("train")[0]))
-    labels = np.concatenate([part.labels for row in range(6) for part in packed.row(row)])
+    labels = np.concatenate([part.labels for row in range(6) for part in packed.row(0, row)])
     assert runs_of(labels >= 0).mean() > 2
     with pytest.raises(ValueError, match="cannot be cut: give every window a row of its own"):
         make_example(codes, soft_mask, PLACEMENT, 0, 0, 0, tokens).part(slice(0, 5))

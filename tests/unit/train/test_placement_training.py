@@ -32,8 +32,12 @@ def one_step(run, batches, dtype=None):
     return train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, dtype), model
 
 
+def batches_of(corpus, run, n):
+    return TrainingBatches(corpus, replace(run, train=replace(run.train, batch_windows=n, micro_batch_windows=1)), ONE)
+
+
 def some_batches(corpus, run, micro, n=6):
-    return TrainingBatches(corpus, run.masking, n, 0, ONE).micro_batches(0, micro)
+    return batches_of(corpus, run, n).micro_batches(0, micro)
 
 
 def test_both_losses_and_the_step_do_not_depend_on_micro_batches(toy_corpus):
@@ -52,7 +56,7 @@ def test_both_losses_and_the_step_do_not_depend_on_micro_batches(toy_corpus):
 
 def test_losses_by_hand_over_the_examples_that_ask_for_them(toy_corpus):
     run = quiet_run()
-    rows = TrainingBatches(toy_corpus, run.masking, 6, 0, ONE).rows(0)
+    rows = batches_of(toy_corpus, run, 6).rows(0)
     model = untrained_model(run, ONE)
     total, weight, losses, right = 0.0, 0.0, [], []
     with torch.no_grad():
