@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import groupby
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -122,23 +123,38 @@ def effective_number(amounts: list[int]) -> float:
 def species_tree(assemblies: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Lay the species out as a tree: lineage as far as it is told, each branch once.
 
+    Clades in a row that hold the same species are one line, of which the first and the last are named.
+
     Returns
     -------
     Lines from the top, each with ``name``, ``depth``, and at a species its ``row`` of the waterfall (else ``None``).
+
+    Examples
+    --------
+    >>> told = [{"species": s, "family": "", "lineage": ["Plants", "Seeds", "Roses", s[0]]} for s in ("Xa", "Xb", "Ya")]
+    >>> lines = species_tree(told, [{"species": each["species"]} for each in told])
+    >>> [(line["depth"], line["name"]) for line in lines]
+    [(0, 'Plants … Roses'), (1, 'X'), (2, 'Xa'), (2, 'Xb'), (1, 'Y'), (2, 'Ya')]
     """
     lineage_of: dict[str, tuple[str, ...]] = {}
     for told in assemblies:
         lineage = tuple(told["lineage"]) or ((told["family"],) if told["family"] else ())
         lineage_of.setdefault(told["species"], tuple(name for name in lineage if name != told["species"]))
+    members: dict[tuple[str, ...], int] = {}
+    for lineage in lineage_of.values():
+        for depth in range(len(lineage)):
+            members[lineage[: depth + 1]] = members.get(lineage[: depth + 1], 0) + 1
     row_of = {row["species"]: row for row in rows}
     lines: list[dict[str, Any]] = []
-    before: tuple[str, ...] = ()
+    shown: set[tuple[str, ...]] = set()
     for species, lineage in sorted(lineage_of.items(), key=lambda item: (item[1], item[0])):
-        shared = 0
-        while shared < min(len(before), len(lineage)) and before[shared] == lineage[shared]:
-            shared += 1
-        for depth in range(shared, len(lineage)):
-            lines.append({"name": lineage[depth], "depth": depth, "row": None})
-        lines.append({"name": species, "depth": len(lineage), "row": row_of[species]})
-        before = lineage
+        clades = [lineage[: depth + 1] for depth in range(len(lineage))]
+        chains = [list(chain) for _, chain in groupby(clades, key=members.__getitem__)]
+        for depth, chain in enumerate(chains):
+            if chain[0] not in shown:
+                shown.add(chain[0])
+                names = [clade[-1] for clade in chain]
+                dots = " … " if len(names) > 2 else ", "
+                lines.append({"name": dots.join(dict.fromkeys((names[0], names[-1]))), "depth": depth, "row": None})
+        lines.append({"name": species, "depth": len(chains), "row": row_of[species]})
     return lines

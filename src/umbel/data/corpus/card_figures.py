@@ -83,8 +83,8 @@ def _figure(
     y_label: str,
 ) -> Markup:
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.4, 2.9), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(7.4, 2.9), layout="constrained", facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
         # The grey ones first, so that they lie below.
         for place, (species, values) in reversed(list(enumerate(series.items()))):
             is_named = place < len(_COLOURS)
