@@ -172,6 +172,17 @@ def test_passes_that_would_take_too_long_are_told_not_run():
     assert found["not_run"].startswith("would take about")
 
 
+def test_the_kmer_stages_are_right_before_they_are_timed(monkeypatch):
+    corpus = load("corpus")
+    found = corpus.run(2_000_000, 1, 1.0, None)
+    assert set(found["gate"]) == {"containment_error", "repeats_missed", "others_masked"}
+    assert [each["stage"] for each in found["rows"]] == ["sketch", "sketch", "join", "mask", "mask"]
+    assert all(each["mbp_per_s"]["median"] > 0 for each in found["rows"])
+    monkeypatch.setattr(corpus, "MIN_COPIES", 200)
+    with pytest.raises(SystemExit, match=r"a stage is wrong, so nothing is timed: \{'repeats_missed'"):
+        corpus.run(1_000_000, 1, 1.0, None)
+
+
 def test_rows_are_lines(tmp_path):
     results = {"date": "today", "rows": [{"a": 1, "b": [1, 2]}, {"a": 2}], "arms": {"x": {"y": 1}}, "few": {"n": 1}}
     load("measure").write_rows(tmp_path / "x.json", results)
