@@ -18,12 +18,12 @@ import numpy as np
 
 from umbel.config import CorpusConfig, to_dict
 from umbel.data.corpus.card import require_card
-from umbel.data.corpus.copies import Copies, find_copies, no_copies
+from umbel.data.corpus.copy_stage import Copies, find_copies, no_copies
 from umbel.data.corpus.executors import ExecutorName
 from umbel.data.corpus.finishing import Decided, finish
 from umbel.data.corpus.manifest import ROLES, read_manifest
-from umbel.data.corpus.masking import mask_stage
-from umbel.data.corpus.screening import describe_sequences, exclude_stage, screen_stage
+from umbel.data.corpus.mask_stage import mask_stage
+from umbel.data.corpus.screen_stages import describe_sequences, exclude_stage, screen_stage
 from umbel.data.corpus.splits import AssemblyFacts, Roles, assign_roles
 from umbel.data.corpus.stages import Packed, Workshop, describe_assembly, pack_stage
 from umbel.data.corpus.store import FORMAT_VERSION, Corpus

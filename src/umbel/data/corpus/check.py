@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umbel.data.corpus.copies import compare
+from umbel.data.corpus.copy_stage import compare
 from umbel.data.corpus.duplicates import UNIQUE
 from umbel.data.corpus.manifest import ROLES
 from umbel.data.corpus.pieces import PackedAssembly

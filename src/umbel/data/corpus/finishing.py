@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from umbel.config import CorpusConfig, to_dict
 from umbel.data.corpus.card import CARD_FILE, write_card
-from umbel.data.corpus.copies import Copies
+from umbel.data.corpus.copy_stage import Copies
 from umbel.data.corpus.manifest import ROLES
 from umbel.data.corpus.packing import checksums_of, write_table
 from umbel.data.corpus.splits import Roles

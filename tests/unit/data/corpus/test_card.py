@@ -97,8 +97,10 @@ def test_without_copies_or_windows_the_page_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0, "0"), (1, "1 bp"), (999, "999 bp"), (1_000, "1.00 kbp"), (12_345, "12.3 kbp"), (999_499, "999 kbp")]
-    + [(999_500, "1.00 Mbp"), (123_456_789, "123 Mbp"), (17e9, "17.0 Gbp"), (3e15, "3000 Tbp")],
+    [
+        *((0, "0"), (1, "1 bp"), (999, "999 bp"), (1_000, "1.00 kbp"), (12_345, "12.3 kbp"), (999_499, "999 kbp")),
+        *((999_500, "1.00 Mbp"), (123_456_789, "123 Mbp"), (17e9, "17.0 Gbp"), (3e15, "3000 Tbp")),
+    ],
 )
 def test_bases_are_written_with_three_digits(amount, text):
     assert in_bp(amount) == text
