@@ -88,7 +88,8 @@ class KmerSet:
         begin = end = -1
         for start, nibbles in pieces:
             runs, begin, end = _runs(nibbles, start, self.k, self._limit, self._table, self._scaled, gap_bp, begin, end)
-            found.append(runs)
+            # A copy, because the runs are the front of room for as many as there could have been.
+            found.append(runs.copy())
         if end >= 0:
             found.append(np.array([[begin, end]], np.int64))
         return np.concatenate(found)
