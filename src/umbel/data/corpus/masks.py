@@ -23,8 +23,8 @@ from umbel.genome.sketch import MAX_K, Hashes, first_roll, mix, require_k, roll
 PIECE_BP = 1 << 21
 SPECTRUM_BINS = 256
 _MOST_BY_CHANCE = 0.01
-# A k-mer waits to be sorted, which is done in place; the rest is for pieces and for a pass with more than its share.
-_BYTES_OF_A_KMER = 12
+# A k-mer waits to be sorted, which is done in place; a tenth more is for a pass with more than its share.
+_BYTES_OF_A_KMER = 9
 _BASE = np.uint8(7)
 _N = np.uint8(4)
 _CODE, _SOFT = np.uint8(7), np.uint8(8)
@@ -86,11 +86,7 @@ def count_repeats(job: CountJob) -> dict[str, Any]:
     spectrum = np.zeros(SPECTRUM_BINS, np.int64)
     tally = np.zeros(1, np.int64)
     with writing_arrays(job.out) as writer:
-        passes = (
-            _repeats(_kmers(job.assembly, k, number, n_passes), job.min_copies, spectrum, tally)
-            for number in range(n_passes)
-        )
-        writer.add_parts("hashes", np.uint64, passes)
+        writer.add_parts("hashes", np.uint64, _passes(job, k, n_passes, spectrum, tally))
         writer.facts = {
             "name": job.assembly.name,
             "content": job.assembly.content,
@@ -106,20 +102,21 @@ def count_repeats(job: CountJob) -> dict[str, Any]:
     }
 
 
-def _kmers(assembly: PackedAssembly, k: int, number: int, n_passes: int) -> Hashes:
-    """Sorted hashes of all k-mers of one pass, each as often as it is there."""
-    lowest = (number << 64) // n_passes
-    highest = ((number + 1 << 64) // n_passes) - 1
-    kmers = np.empty(int(1.2 * assembly.n_bases / n_passes) + 1024, np.uint64)
-    n = 0
-    for _, _, nibbles in assembly.pieces(PIECE_BP, k - 1):
-        if n + len(nibbles) > len(kmers):
-            # Rare: satellites give one range more than its share, or there are few bases at all.
-            kmers = np.concatenate((kmers[:n], np.empty(n // 4 + len(nibbles), np.uint64)))
-        n = _collect(nibbles, k, np.uint64(lowest), np.uint64(highest), kmers, n)
-    kmers = kmers[:n]
-    kmers.sort()
-    return kmers
+def _passes(
+    job: CountJob, k: int, n_passes: int, spectrum: npt.NDArray[np.int64], tally: npt.NDArray[np.int64]
+) -> Iterator[Hashes]:
+    """Yield the repeats of one range of hashes after the other; all are found in the same memory."""
+    kmers = np.empty(int(1.1 * job.assembly.n_bases / n_passes) + 1024, np.uint64)
+    for number in range(n_passes):
+        lowest, highest = (number << 64) // n_passes, ((number + 1 << 64) // n_passes) - 1
+        n = 0
+        for _, _, nibbles in job.assembly.pieces(PIECE_BP, k - 1):
+            if n + len(nibbles) > len(kmers):
+                # Rare: satellites give one range more than its share, or there are few bases at all.
+                kmers = np.concatenate((kmers[:n], np.empty(n // 4 + len(nibbles), np.uint64)))
+            n = _collect(nibbles, k, np.uint64(lowest), np.uint64(highest), kmers, n)
+        kmers[:n].sort()
+        yield _repeats(kmers[:n], job.min_copies, spectrum, tally)
 
 
 @njit(cache=True, nogil=True)
@@ -136,10 +133,9 @@ def _collect(codes, k, lowest, highest, kmers, n):  # type: ignore[no-untyped-de
         filled += 1
         if filled < k:
             continue
-        hashed = mix(min(forward, backward))
-        if lowest <= hashed <= highest:
-            kmers[n] = hashed
-            n += 1
+        # Always written, and overwritten where it belongs to another pass: no branch to guess wrong.
+        kmers[n] = mix(min(forward, backward))
+        n += (kmers[n] >= lowest) & (kmers[n] <= highest)
     return n
 
 

@@ -58,7 +58,7 @@ def test_counts_are_those_of_a_plain_counter_whatever_the_memory(toy, tmp_path, 
     wanted = sorted(h for h, n in plain.items() if n >= min_copies)
     counts = RepeatCounts(tmp_path / "a.counts")
     assert counts.kmers.hashes.tolist() == wanted and len(wanted) > 0
-    assert told["n_passes"] == (1 if memory_bytes > 4000 else -(-toy.n_bases * 12 // 4000))
+    assert told["n_passes"] == (1 if memory_bytes > 4000 else -(-toy.n_bases * 9 // 4000))
     assert (told["n_repeats"], told["n_kmers"]) == (len(wanted), len(plain))
     spectrum = Counter(plain.values())
     assert told["spectrum"] == [spectrum[n] for n in range(1, 257)]
