@@ -33,7 +33,7 @@ import measure
 import numpy as np
 import torch
 
-from umbel.config import BalanceConfig, RunConfig, apply_settings, to_dict
+from umbel.config import BalanceConfig, RunConfig, apply_settings, from_dict
 from umbel.data.batches import IGNORED, TrainingBatches
 from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import make_tokens
@@ -169,7 +169,8 @@ def train_all(
     for job in jobs:
         job.failure.unlink(missing_ok=True)
         path = job.folder / "run.json"
-        if path.exists() and json.loads(path.read_text())["config"] != to_dict(job.run):
+        # Through RunConfig, because JSON turns what was a tuple into a list.
+        if path.exists() and from_dict(RunConfig, json.loads(path.read_text())["config"], str(path)) != job.run:
             sys.exit(f"{job.folder}: holds a run of other settings; choose another --runs, or delete it")
     first = done = sum(job.steps() for job in jobs)
     total, began = sum(job.run.train.steps for job in jobs), time.monotonic()

@@ -124,6 +124,11 @@ def test_a_folder_with_other_settings_is_refused(ablation, toy_corpus, tmp_path)
         ablation.train_all(jobs, str(toy_corpus.path), "cpu", 1, 1, tmp_path, "abc")
 
 
+def test_a_folder_of_the_same_settings_goes_on(ablation, trained, toy_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation.signal, "signal", lambda *_: None)
+    ablation.train_all(trained[1], str(toy_corpus.path), "cpu", 0, 1, tmp_path, "abc")
+
+
 def test_starving_experts_have_less_than_a_twentieth_of_an_even_load(ablation):
     layer = {"load": [0.98, 0.012, 0.008, 0.0], "max_over_mean": 3.92, "cv": 1.7, "n_dead": 1, "entropy": 0.1}
     found = ablation.summary({"loss": 1.0, "accuracy": 0.5, "experts": [layer, {**layer, "max_over_mean": 1.92}]})
