@@ -206,7 +206,7 @@ def test_an_annotation_without_exons_is_refused(tmp_path):
     refused(manifest, AnnotationError, "no exon, UTR or CDS on any contig")
 
 
-@pytest.mark.parametrize(("fasta", "dropped"), [(">c\nACGT\n", 0), (f">c\n{'N' * 600}\n", 2)])
+@pytest.mark.parametrize(("fasta", "dropped"), [(">c\nACGT\n", 0), (f">c\n{(letters(40) + 'N' * 60) * 6}\n", 2)])
 def test_a_corpus_without_training_windows_is_refused(tmp_path, fasta, dropped):
     manifest = write_one(tmp_path, fasta)
     with pytest.raises(CorpusError, match=f"no training window: .* and {dropped} windows were dropped for N"):
