@@ -21,6 +21,7 @@ from umbel.data.corpus.duplicates import (
     find_leaks,
     keep_best,
 )
+from umbel.data.corpus.executors import Advance
 from umbel.data.corpus.joins import (
     JoinJob,
     JudgeJob,
@@ -205,9 +206,9 @@ def compare(workshop: Workshop, assemblies: Sequence[PackedAssembly], config: Du
     return Compared(pairs, judged, rule, clusters(pairs, judged, rule), spectra)
 
 
-def _sketch_with_spectrum(job: SketchJob) -> dict[str, Any]:
+def _sketch_with_spectrum(job: SketchJob, advance: Advance) -> dict[str, Any]:
     """Sketch an assembly, and count in how many of its segments its k-mers are."""
-    facts = sketch_assembly(job)
+    facts = sketch_assembly(job, advance)
     sketch = SketchFile(job.out)
     spectrum = np.zeros(_SPECTRUM_BINS, np.int64)
     for number in range(job.n_partitions):

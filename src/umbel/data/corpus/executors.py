@@ -22,6 +22,10 @@ Advance = Callable[[int], None]
 ExecutorName = Literal["local", "ray"]
 
 
+def silent(amount: int) -> None:
+    """Report to nobody."""
+
+
 class Job(Protocol):
     """What a stage does at once."""
 
@@ -199,4 +203,4 @@ def _on_ray(work: Work[J], jobs: Sequence[J], workers: int, advance: Advance) ->
 
 
 def _quietly(work: Work[J], job: J) -> dict[str, Any]:
-    return work(job, lambda amount: None)
+    return work(job, silent)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from umbel.data.corpus.arrays import ArrayFile, writing_arrays
+from umbel.data.corpus.executors import Advance, silent
 from umbel.data.corpus.sketches import SketchFile, open_sketches, partition_width
 from umbel.errors import CorpusError
 
@@ -36,7 +37,7 @@ class JoinJob:
     memory_bytes: int = 1 << 30
 
 
-def join_partition(job: JoinJob) -> dict[str, Any]:
+def join_partition(job: JoinJob, advance: Advance = silent) -> dict[str, Any]:
     """Count for each ordered pair of segments the hashes of one partition that both have.
 
     A hash in 2 to ``max_copies`` segments counts for every pair (s, t) of them; and once more, under another key,
@@ -213,7 +214,7 @@ class JudgeJob:
     out: Path
 
 
-def judge_segments(job: JudgeJob) -> dict[str, Any]:
+def judge_segments(job: JudgeJob, advance: Advance = silent) -> dict[str, Any]:
     """Write how many hashes each segment can be judged by: those in its sketch that were not dropped.
 
     Returns
@@ -272,7 +273,7 @@ class Pairs(NamedTuple):
         return self.shared + self.shared_next - self.shared_both
 
 
-def reduce_pairs(job: ReduceJob) -> dict[str, Any]:
+def reduce_pairs(job: ReduceJob, advance: Advance = silent) -> dict[str, Any]:
     """Add up the pairs of some segments over all partitions, and keep those with enough in common.
 
     A copy of s lies in two neighbouring segments at most, whatever its offset (in three where s is one of the longer

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from umbel.config import RepeatsConfig, to_dict
+from umbel.data.corpus.executors import Advance
 from umbel.data.corpus.masks import CountJob, MaskJob, apply_mask, count_repeats
 from umbel.data.corpus.packing import checksums_of, write_checksums
 from umbel.data.corpus.stages import Packed, Step, Workshop, do_step
@@ -55,7 +56,7 @@ def _count(workshop: Workshop, packed: Sequence[Packed], config: RepeatsConfig) 
         job = CountJob(
             each.some(range(len(each.contigs))), part.file("counts"), config.min_copies, config.k, workshop.memory_bytes
         )
-        steps.append(Step(count_repeats, job, part, each.n_bases, (job.out,)))
+        steps.append(Step(count_repeats, job, part, each.n_bases * job.n_passes, (job.out,)))
     found = workshop.run("Counting k-mers", do_step, steps)
     return {
         each.assembly.name: {**facts, "counts": step.job.out}
@@ -82,10 +83,11 @@ def _mask_step(workshop: Workshop, each: Packed, counted: dict[str, Any] | None,
         config.gap_bp,
         runs,
     )
-    return Step(_mask, job, part, each.n_bases, (out, checksums_of(out)))
+    n_passes = 2 if counted else 1
+    return Step(_mask, job, part, n_passes * each.n_bases, (out, checksums_of(out)))
 
 
-def _mask(job: MaskJob) -> dict[str, Any]:
-    n_masked = apply_mask(job)["n_masked"]
+def _mask(job: MaskJob, advance: Advance) -> dict[str, Any]:
+    n_masked = apply_mask(job, advance)["n_masked"]
     write_checksums(job.out)
     return {"n_masked": sum(n_masked), "nibbles": sha256_file(job.out)}

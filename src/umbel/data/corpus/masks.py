@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 from umbel.data.corpus.arrays import ArrayFile, writing_arrays
+from umbel.data.corpus.executors import Advance, silent
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.errors import CorpusError
 from umbel.files import whole_file
@@ -59,8 +60,13 @@ class CountJob:
     """0 takes :func:`repeat_k` of the assembly's length."""
     memory_bytes: int = 1 << 30
 
+    @property
+    def n_passes(self) -> int:
+        """How often the assembly is gone through, so that the k-mers of a pass fit into the memory."""
+        return max(1, -(-self.assembly.n_bases * _BYTES_OF_A_KMER // self.memory_bytes))
 
-def count_repeats(job: CountJob) -> dict[str, Any]:
+
+def count_repeats(job: CountJob, advance: Advance = silent) -> dict[str, Any]:
     """Count every canonical k-mer of an assembly exactly, and write those that it has ``min_copies`` times or more.
 
     The k-mers are divided by ranges of their hashes into as many passes as the memory needs; the file does not depend
@@ -82,11 +88,10 @@ def count_repeats(job: CountJob) -> dict[str, Any]:
     require_k(k)
     if job.min_copies < 2:
         raise ValueError(f"min_copies is {job.min_copies}: give at least 2")
-    n_passes = max(1, -(-job.assembly.n_bases * _BYTES_OF_A_KMER // job.memory_bytes))
     spectrum = np.zeros(SPECTRUM_BINS, np.int64)
     tally = np.zeros(1, np.int64)
     with writing_arrays(job.out) as writer:
-        writer.add_parts("hashes", np.uint64, _passes(job, k, n_passes, spectrum, tally))
+        writer.add_parts("hashes", np.uint64, _passes(job, k, spectrum, tally, advance))
         writer.facts = {
             "name": job.assembly.name,
             "content": job.assembly.content,
@@ -97,20 +102,21 @@ def count_repeats(job: CountJob) -> dict[str, Any]:
         "k": k,
         "n_kmers": int(spectrum.sum()),
         "n_repeats": int(tally[0]),
-        "n_passes": n_passes,
+        "n_passes": job.n_passes,
         "spectrum": spectrum.tolist(),
     }
 
 
 def _passes(
-    job: CountJob, k: int, n_passes: int, spectrum: npt.NDArray[np.int64], tally: npt.NDArray[np.int64]
+    job: CountJob, k: int, spectrum: npt.NDArray[np.int64], tally: npt.NDArray[np.int64], advance: Advance
 ) -> Iterator[Hashes]:
     """Yield the repeats of one range of hashes after the other; all are found in the same memory."""
+    n_passes = job.n_passes
     kmers = np.empty(int(1.1 * job.assembly.n_bases / n_passes) + 1024, np.uint64)
     for number in range(n_passes):
         lowest, highest = (number << 64) // n_passes, ((number + 1 << 64) // n_passes) - 1
         n = 0
-        for _, _, nibbles in job.assembly.pieces(PIECE_BP, k - 1):
+        for _, _, nibbles in job.assembly.pieces(PIECE_BP, k - 1, advance=advance):
             if n + len(nibbles) > len(kmers):
                 # Rare: satellites give one range more than its share, or there are few bases at all.
                 kmers = np.concatenate((kmers[:n], np.empty(n // 4 + len(nibbles), np.uint64)))
@@ -186,7 +192,9 @@ class RepeatCounts:
         return self.kmers.runs(codes, gap_bp)
 
 
-def repeat_runs(assembly: PackedAssembly, counts: RepeatCounts, gap_bp: int) -> Iterator[Runs]:
+def repeat_runs(
+    assembly: PackedAssembly, counts: RepeatCounts, gap_bp: int, advance: Advance = silent
+) -> Iterator[Runs]:
     """Yield, contig by contig, the runs of bases that the assembly's own repeats cover.
 
     Parameters
@@ -209,7 +217,7 @@ def repeat_runs(assembly: PackedAssembly, counts: RepeatCounts, gap_bp: int) -> 
             f"none of the repeats of {assembly.name!r} ({assembly.content[:12]}). Count the k-mers of that assembly."
         )
     for contig in range(len(assembly.contigs)):
-        pieces = assembly.contig_pieces(contig, PIECE_BP, counts.k - 1)
+        pieces = assembly.contig_pieces(contig, PIECE_BP, counts.k - 1, advance=advance)
         yield counts.kmers.runs_of_pieces(pieces, gap_bp)
 
 
@@ -228,7 +236,7 @@ class MaskJob:
     """For ``import``: contig to its repeats, merged (:func:`umbel.genome.runs.merge`)."""
 
 
-def apply_mask(job: MaskJob) -> dict[str, Any]:
+def apply_mask(job: MaskJob, advance: Advance = silent) -> dict[str, Any]:
     """Write the bases of an assembly with a new soft mask: the old one goes, and nothing but the runs is masked.
 
     Returns
@@ -244,25 +252,27 @@ def apply_mask(job: MaskJob) -> dict[str, Any]:
     """
     n_masked: list[int] = []
     with whole_file(job.out) as temporary, open(temporary, "wb") as handle:
-        for contig, (runs, (length, offset)) in enumerate(zip(_runs_of(job), job.assembly.contigs, strict=True)):
+        for contig, (runs, (length, offset)) in enumerate(
+            zip(_runs_of(job, advance), job.assembly.contigs, strict=True)
+        ):
             if len(runs) and (runs[0, 0] < 0 or runs[-1, 1] > length):
                 raise CorpusError(
                     f"{job.assembly.name}: contig {contig} has {length} bases, but a repeat of it is at "
                     f"{runs[0, 0]} to {runs[-1, 1]}. Do both belong to the same assembly?"
                 )
             handle.seek(offset)
-            for start, nibbles in job.assembly.contig_pieces(contig, PIECE_BP):
+            for start, nibbles in job.assembly.contig_pieces(contig, PIECE_BP, advance=advance):
                 soft = _painted(runs, start, len(nibbles))
                 handle.write(pack(nibbles & _CODE, soft).data)
             n_masked.append(int((runs[:, 1] - runs[:, 0]).sum()))
     return {"n_masked": n_masked}
 
 
-def _runs_of(job: MaskJob) -> Iterator[Runs]:
+def _runs_of(job: MaskJob, advance: Advance) -> Iterator[Runs]:
     if job.mode == "kmer":
         if job.counts is None:
             raise ValueError("mode 'kmer' needs counts")
-        return repeat_runs(job.assembly, RepeatCounts(job.counts), job.gap_bp)
+        return repeat_runs(job.assembly, RepeatCounts(job.counts), job.gap_bp, advance)
     none = np.empty((0, 2), np.int64)
     runs = job.runs if job.mode == "import" else {}
     return (runs.get(contig, none) for contig in range(len(job.assembly.contigs)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from umbel.data.corpus.executors import Advance, silent
 from umbel.errors import CorpusError
 from umbel.genome.sequence import Codes
 
@@ -40,11 +41,14 @@ class PackedAssembly:
         """Length of all contigs together."""
         return sum(length for length, _ in self.contigs)
 
-    def pieces(self, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1) -> Iterator[tuple[int, int, Codes]]:
+    def pieces(
+        self, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1, advance: Advance = silent
+    ) -> Iterator[tuple[int, int, Codes]]:
         """Yield (contig, start, nibbles) of stretches that begin every ``piece_bp`` bases of each contig.
 
         Each has up to ``overlap_bp`` bases more than that, which the next one has too. What would begin less than
         ``least_bp`` before the end of a contig comes with the stretch before. A nibble is ``code | soft << 3``.
+        ``advance`` is told the bases of each stretch, those of the next one apart, once it is done with.
 
         Raises
         ------
@@ -52,11 +56,11 @@ class PackedAssembly:
             If the file is not there, or ends before its contigs do.
         """
         for contig in range(len(self.contigs)):
-            for start, nibbles in self.contig_pieces(contig, piece_bp, overlap_bp, least_bp):
+            for start, nibbles in self.contig_pieces(contig, piece_bp, overlap_bp, least_bp, advance):
                 yield contig, start, nibbles
 
     def contig_pieces(
-        self, contig: int, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1
+        self, contig: int, piece_bp: int, overlap_bp: int = 0, least_bp: int = 1, advance: Advance = silent
     ) -> Iterator[tuple[int, Codes]]:
         """Yield (start, nibbles) of one contig, as :meth:`pieces` does of all."""
         length, offset = self.contigs[contig]
@@ -73,6 +77,7 @@ class PackedAssembly:
                     if len(packed) < -(-end // 2) - first:
                         raise CorpusError(f"{self.path}: truncated. Build the corpus again.")
                     yield start, _spread(packed)[start - 2 * first : end - 2 * first]
+                    advance(length - start if is_last else piece_bp)
         except OSError as error:
             raise CorpusError(f"{self.path}: cannot be read ({error}). Build the corpus again.") from error
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.data.corpus.arrays import ArrayFile, writing_arrays
+from umbel.data.corpus.executors import Advance, silent
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.errors import FastaError
 from umbel.genome.fasta import read_fasta
@@ -35,7 +36,7 @@ class KmerSetJob:
     """One in so many k-mers is kept: 1 to find stretches, more (``CONTIG_SCALED``) to judge contigs."""
 
 
-def write_kmer_set(job: KmerSetJob) -> dict[str, Any]:
+def write_kmer_set(job: KmerSetJob, advance: Advance = silent) -> dict[str, Any]:
     """Write the canonical k-mers of all records; the file appears whole or not at all.
 
     Returns
@@ -77,7 +78,7 @@ def load_kmer_set(path: str | Path) -> KmerSet:
     return KmerSet(arrays.map("hashes"), arrays.facts["k"], arrays.facts["scaled"])
 
 
-def hits_in(assembly: PackedAssembly, kmers: KmerSet) -> npt.NDArray[np.int64]:
+def hits_in(assembly: PackedAssembly, kmers: KmerSet, advance: Advance = silent) -> npt.NDArray[np.int64]:
     """Count for each contig how many of its k-mers are in the set, and how many were asked for.
 
     K-mers are counted as often as they are there; with a set of one in ``scaled``, only such are asked for.
@@ -87,18 +88,19 @@ def hits_in(assembly: PackedAssembly, kmers: KmerSet) -> npt.NDArray[np.int64]:
     int64 ``(n_contigs, 2)``. A contig's share is the first over the second; a second of 0 tells nothing.
     """
     found = np.zeros((len(assembly.contigs), 2), np.int64)
-    for contig, _, nibbles in assembly.pieces(PIECE_BP, kmers.k - 1):
+    for contig, _, nibbles in assembly.pieces(PIECE_BP, kmers.k - 1, advance=advance):
         found[contig] += kmers.count(nibbles)
     return found
 
 
-def hit_runs(assembly: PackedAssembly, kmers: KmerSet) -> Iterator[Runs]:
+def hit_runs(assembly: PackedAssembly, kmers: KmerSet, advance: Advance = silent) -> Iterator[Runs]:
     """Yield, contig by contig, the runs of bases that k-mers of the set cover, on either strand.
 
     Runs with at most k bases between them become one: that is what a single substitution leaves uncovered at most.
     """
     for contig in range(len(assembly.contigs)):
-        yield kmers.runs_of_pieces(assembly.contig_pieces(contig, PIECE_BP, kmers.k - 1), kmers.k + 1)
+        pieces = assembly.contig_pieces(contig, PIECE_BP, kmers.k - 1, advance=advance)
+        yield kmers.runs_of_pieces(pieces, kmers.k + 1)
 
 
 @dataclass(frozen=True)
@@ -111,18 +113,18 @@ class ScreenJob:
     out: Path
 
 
-def screen_contigs(job: ScreenJob) -> dict[str, Any]:
+def screen_contigs(job: ScreenJob, advance: Advance = silent) -> dict[str, Any]:
     """Write :func:`hits_in` of an assembly, as the arrays ``hits`` and ``asked``; give their sums."""
-    found = hits_in(job.assembly, load_kmer_set(job.kmers))
+    found = hits_in(job.assembly, load_kmer_set(job.kmers), advance)
     with writing_arrays(job.out) as writer:
         writer.add("hits", found[:, 0])
         writer.add("asked", found[:, 1])
     return {"hits": int(found[:, 0].sum()), "asked": int(found[:, 1].sum())}
 
 
-def find_stretches(job: ScreenJob) -> dict[str, Any]:
+def find_stretches(job: ScreenJob, advance: Advance = silent) -> dict[str, Any]:
     """Write :func:`hit_runs` of an assembly, as the arrays ``contig``, ``start`` and ``end``; give their sums."""
-    runs = list(hit_runs(job.assembly, load_kmer_set(job.kmers)))
+    runs = list(hit_runs(job.assembly, load_kmer_set(job.kmers), advance))
     contig = np.repeat(np.arange(len(runs)), [len(found) for found in runs])
     spans = np.concatenate([np.empty((0, 2), np.int64), *runs])
     with writing_arrays(job.out) as writer:

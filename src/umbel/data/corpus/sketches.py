@@ -11,6 +11,7 @@ import numpy.typing as npt
 from numba import njit
 
 from umbel.data.corpus.arrays import ArrayFile, ArrayWriter, writing_arrays
+from umbel.data.corpus.executors import Advance, silent
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.errors import CorpusError
 from umbel.genome.sequence import Codes, N
@@ -71,7 +72,7 @@ class SketchJob:
     memory_bytes: int = 1 << 29
 
 
-def sketch_assembly(job: SketchJob) -> dict[str, Any]:
+def sketch_assembly(job: SketchJob, advance: Advance = silent) -> dict[str, Any]:
     """Write which kept hashes each segment of an assembly has.
 
     The file (see :class:`SketchFile`) appears whole or not at all. Segments are numbered through the assembly, in the
@@ -102,7 +103,7 @@ def sketch_assembly(job: SketchJob) -> dict[str, Any]:
     piece_bp = max(1, PIECE_BP // job.segment_bp) * job.segment_bp
     with writing_arrays(job.out) as writer:
         rows = _Rows(writer, job)
-        for contig, start, nibbles in job.assembly.pieces(piece_bp, job.k - 1, -(-job.segment_bp // 2)):
+        for contig, start, nibbles in job.assembly.pieces(piece_bp, job.k - 1, -(-job.segment_bp // 2), advance):
             if wanted is not None:
                 nibbles = wanted.only(contig, start, nibbles)
             hashes, positions = sketch(nibbles, job.k, job.scaled)

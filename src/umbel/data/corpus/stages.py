@@ -82,7 +82,7 @@ class Workshop:
 class Step:
     """A job of a module that knows nothing of parts, and what it leaves behind."""
 
-    work: Callable[[Any], dict[str, Any]]
+    work: Callable[[Any, Advance], dict[str, Any]]
     job: Any
     part: Part
     size: int
@@ -91,7 +91,7 @@ class Step:
 
 def do_step(step: Step, advance: Advance) -> dict[str, Any]:
     """Do one job, and record it as finished."""
-    return step.part.save(step.work(step.job), step.files)
+    return step.part.save(step.work(step.job, advance), step.files)
 
 
 @dataclass(frozen=True)

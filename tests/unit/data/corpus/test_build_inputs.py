@@ -171,3 +171,26 @@ def test_a_homeologous_group_in_two_roles_is_refused(tmp_path):
     )
     with pytest.raises(ManifestError, match=r"chr7A is test and chr7B train, but both are of homeologous group 7"):
         build_corpus(manifest, tmp_path / "d", CONFIG)
+
+
+def test_every_stage_reports_what_it_goes_through_as_it_goes(tmp_path, monkeypatch):
+    """A job that only reports when it ends would leave the bar of a large assembly at 0."""
+    from umbel.data.corpus import executors, masks, pieces
+
+    reports = []
+    plain = executors._Rest.advance
+
+    def noted(rest, amount):
+        reports.append(amount)
+        plain(rest, amount)
+
+    monkeypatch.setattr(executors._Rest, "advance", noted)
+    monkeypatch.setattr(masks, "PIECE_BP", 1 << 12)
+    genome = random_codes(np.random.default_rng(5), 40_000)
+    (tmp_path / "cp.fa").write_text(f">cp\n{decode(genome[:500])}\n")
+    tables = '[[screen]]\nname = "plastid"\nfasta = "cp.fa"\n'
+    manifest = write(tmp_path, {"one": genome}, 'repeat_mask = "kmer"', tables)
+    build_corpus(manifest, tmp_path / "c", CONFIG)
+    # Ten pieces each for the k-mers of one pass, the repeats found by them, and the bases written.
+    assert sum(amount == 1 << 12 for amount in reports) == 27
+    assert pieces.silent(1) is None
