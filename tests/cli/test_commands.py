@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from planted import SEGMENT_BP, write_planted_project
 from toys import toy_run, write_toy_project
 from typer.testing import CliRunner
 
@@ -253,3 +254,38 @@ def test_an_interrupt_exits_with_130_and_the_same_command_goes_on(recipe, toy_co
     assert "the same command continues from here" in err
     states = sorted((folder / "state").glob("*.pt"))
     assert int(states[-1].stem.split("-")[1]) == len([x for x in metrics.read_text().splitlines() if '"train"' in x])
+
+
+def test_a_corpus_from_add_to_card(monkeypatch, capsys, tmp_path):
+    manifest = write_planted_project(tmp_path / "in")
+    settings = [
+        *("--set", "corpus.window_bp=512", "--set", "corpus.duplicates.scaled=16"),
+        *("--set", f"corpus.duplicates.segment_bp={SEGMENT_BP}", "--set", "corpus.min_n50_bp=0"),
+    ]
+    (tmp_path / "in/new.fa").write_text(">chr1\n" + "ACGTTGCA" * 300 + "\n")
+    add = ("corpus", "add", manifest, "--species", "Arabidopsis thaliana", "--taxid", 3702, "--assembly", "new")
+    code, text, _ = umbel(monkeypatch, capsys, *add, "--fasta", tmp_path / "in/new.fa", "--json")
+    assert (
+        code == 0
+        and json.loads(text)["statistics"]["n_bases"] == 2_400
+        and json.loads(text)["family"] == "Brassicaceae"
+    )
+    build = ("corpus", "build", manifest, *settings, "-q", "-o")
+    code, text, _ = umbel(monkeypatch, capsys, *build, tmp_path / "good", "--workers", 2, "--json")
+    assert code == 0 and json.loads(text)["duplicates"]["n_clusters"] >= 2
+    assert (tmp_path / "good/corpus.html").read_text().startswith("<!doctype html>")
+    code, text, _ = umbel(monkeypatch, capsys, "corpus", "check", tmp_path / "good", "--deep", "-q")
+    assert code == 0 and "clusters of copies crosses a split (compared anew" in text
+    code, text, _ = umbel(monkeypatch, capsys, "corpus", "card", tmp_path / "good", "-o", tmp_path / "card.html")
+    assert code == 0 and (tmp_path / "card.html").read_text() == (tmp_path / "good/corpus.html").read_text()
+
+    leaky = ("--set", "corpus.split.drop_copies=false")
+    assert umbel(monkeypatch, capsys, *build, tmp_path / "leaky", *leaky)[0] == 0
+    code, _, err = umbel(monkeypatch, capsys, "corpus", "check", tmp_path / "leaky")
+    assert code == 1 and "clusters of copies that cross a split" in err and "(test)" in err
+
+    (tmp_path / "in/new.fa").write_text(">chr1\n" + "ACGTTGCA" * 301 + "\n")
+    code, _, err = umbel(monkeypatch, capsys, *build, tmp_path / "changed")
+    assert code == 1 and "new.fa has changed since it was added" in err and not (tmp_path / "changed").exists()
+    code, _, err = umbel(monkeypatch, capsys, *build, tmp_path / "other", "--executor", "spark")
+    assert code == 2
