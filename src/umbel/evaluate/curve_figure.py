@@ -11,22 +11,14 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from umbel.page import FIGURE_STYLE
+
 # Okabe & Ito's colours, told apart with any colour vision; each line also has a dash pattern of its own.
 _TRAIN, _VALID, _TEST = "#9aa5b1", "#0072B2", "#0072B2"
 _LEVELS = {
     "composition": ("composition", "#7a5200", (0, (1, 1.5))),
     "markov": ("Markov", "#00795a", (0, (5, 2))),
     "random": ("random weights", "#a3437a", (0, (4, 1.5, 1, 1.5))),
-}
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.edgecolor": "#8a8a84",
-    "axes.labelcolor": "#45453f",
-    "xtick.color": "#8a8a84",
-    "ytick.color": "#8a8a84",
-    "xtick.labelcolor": "#45453f",
-    "ytick.labelcolor": "#45453f",
 }
 _LABEL_GAP_FRAC = 0.065
 _LABELS_IN = 1.32
@@ -83,8 +75,7 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
     if "missing" in curve:
         return None
     # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
-    style: Any = _STYLE | {"svg.hashsalt": f"umbel {width_in}"}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(FIGURE_STYLE | {"svg.hashsalt": f"umbel {width_in}"}):
         figure = Figure(figsize=(width_in, 3.7))
         FigureCanvasSVG(figure)
         left, right = 0.8 / width_in, 1 - _LABELS_IN / width_in

@@ -9,10 +9,9 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from umbel.evaluate.curve_figure import draw_curve
 from umbel.evaluate.wording import judge, limits, number, signed, span, verdicts
+from umbel.page import template
 
 ROW_NAMES = {
     "model": "Model",
@@ -125,22 +124,15 @@ def _some(names: list[str]) -> str:
 
 def render_report(result: dict[str, Any]) -> str:
     """Return the page as HTML, from the content of ``evaluation.json``."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1]]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "signed": signed, "span": span, "percent": _percent}
-    environment.globals |= {"judge": judge}
+    filters = {"number": number, "signed": signed, "span": span, "percent": _percent}
     corpus, model = result["corpus"], result["model"]
     by_species: dict[str, list[str]] = {}
     for assembly in corpus["assemblies"]:
         by_species.setdefault(assembly["species"], []).append(assembly["assembly"])
     loss_rows = [name for name in ("model", "markov", "composition", "random") if name in result["masked_loss"]["rows"]]
     probe_rows = [name for name in ("model", "kmer", "gc", "random") if name in result["probe"].get("rows", {})]
-    return environment.get_template("report.html").render(
+    return template(Path(__file__).parent, "report.html", filters).render(
+        judge=judge,
         result=result,
         model=model,
         corpus=corpus,

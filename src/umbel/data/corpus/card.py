@@ -11,6 +11,7 @@ from typing import Any
 from umbel.data.corpus.windows import FATES
 from umbel.errors import BackendError
 from umbel.files import whole_file
+from umbel.page import template
 
 CARD_FILE = "corpus.html"
 _ROLES = ("train", "valid", "test")
@@ -55,21 +56,11 @@ def write_card(corpus: dict[str, Any], path: Path) -> None:
 
 def render_card(corpus: dict[str, Any]) -> str:
     """Return the page as HTML."""
-    import jinja2
-
     from umbel.data.corpus.card_figures import draw_histograms, draw_spectra
 
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([here, here.parents[1]]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"bp": in_bp, "percent": _percent}
     rows = corpus["waterfall"]
-    return environment.get_template("card.html").render(
+    page = template(Path(__file__).parent, "card.html", {"bp": in_bp, "percent": _percent})
+    return page.render(
         corpus=corpus,
         rows=rows,
         roles=_ROLES,

@@ -13,20 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from umbel.page import FIGURE_STYLE
+
 # Okabe & Ito's colours, told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _REST = "#b9b9b2"
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "umbel",
-    "font.size": 10,
-    "axes.edgecolor": "#8a8a84",
-    "axes.labelcolor": "#45453f",
-    "xtick.color": "#8a8a84",
-    "ytick.color": "#8a8a84",
-    "xtick.labelcolor": "#45453f",
-    "ytick.labelcolor": "#45453f",
-}
 
 
 def draw_histograms(assemblies: list[dict[str, Any]], name: str, label: str) -> Markup | None:
@@ -82,7 +73,8 @@ def _figure(
     x_label: str,
     y_label: str,
 ) -> Markup:
-    with matplotlib.rc_context(_STYLE):
+    # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
+    with matplotlib.rc_context(FIGURE_STYLE | {"svg.hashsalt": f"umbel {x_label}"}):
         figure = Figure(figsize=(7.4, 2.9), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
         # The grey ones first, so that they lie below.
