@@ -1,4 +1,4 @@
-"""Time the k-mer stages of the corpus compiler on one core: sketch, join, count and mask, beside sourmash's sketching.
+"""Time the stages of the corpus compiler on one core, and a whole build; beside its sketches, those of sourmash.
 
 Use: python benchmarks/corpus.py -o benchmarks/results/corpus_cpu.json [--mbp 60] [--sourmash PYTHON]
 
@@ -22,6 +22,10 @@ import measure
 import numpy as np
 import torch
 
+from umbel.config import CorpusConfig
+from umbel.data.corpus.assembly import Assembly
+from umbel.data.corpus.build import build_corpus
+from umbel.data.corpus.executors import silent
 from umbel.data.corpus.joins import (
     JoinJob,
     JudgeJob,
@@ -32,14 +36,19 @@ from umbel.data.corpus.joins import (
     reduce_pairs,
 )
 from umbel.data.corpus.masks import CountJob, MaskJob, apply_mask, count_repeats
+from umbel.data.corpus.packing import PackJob, pack_assembly
+from umbel.data.corpus.parts import Part
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.data.corpus.sketches import SketchFile, SketchJob, sketch_assembly
+from umbel.data.corpus.windows import CutContig, WindowJob, cut_assembly
+from umbel.genome.fasta import read_pieces
 from umbel.genome.sequence import Codes, decode, pack
 from umbel.genome.sketch import sketch
 
 K, SCALED, SEGMENT_BP, PARTITIONS, MAX_COPIES = 21, 64, 8192, 4, 50
 DIVERGENCE, SHIFT_BP = 0.02, 3000
 MIN_COPIES, GAP_BP = 3, 50
+CONFIG = CorpusConfig(window_bp=4_096, min_n50_bp=0)
 LIMITS = {"containment_error": 0.05, "repeats_missed": 0.02, "others_masked": 0.02, "size_error": 0.02}
 
 SOURMASH = """
@@ -86,6 +95,18 @@ class Bench:
         self.assemblies = [self.packed("own", self.codes), self.packed("copy", self.copy)]
         self.sketches = tuple(folder / f"{assembly.name}.sketch" for assembly in self.assemblies)
         self.joins = tuple(folder / f"{number}.pairs" for number in range(PARTITIONS))
+        self.fasta = folder / "own.fa"
+        text = decode(self.codes)
+        self.fasta.write_text(">chr1\n" + "\n".join(text[i : i + 80] for i in range(0, len(text), 80)) + "\n")
+        (folder / "other.fa").write_text(">chr1\n" + decode(self.copy) + "\n")
+        self.manifest = folder / "manifest.toml"
+        self.manifest.write_text(
+            "".join(
+                f'[[assembly]]\nspecies = "{name}"\nassembly = "{name}"\nfasta = "{name}.fa"\ncontigs.train = ["*"]\n'
+                for name in ("own", "other")
+            )
+        )
+        self.n_builds = 0
 
     def packed(self, name: str, codes: Codes) -> PackedAssembly:
         """Write one contig."""
@@ -97,6 +118,33 @@ class Bench:
     def mbp(self) -> float:
         """Length of the made genome."""
         return len(self.codes) / 1e6
+
+    def read(self) -> None:
+        """Read the FASTA, and turn letters into codes."""
+        for _ in read_pieces(self.fasta):
+            pass
+
+    def pack(self) -> None:
+        """Read, measure and pack an assembly."""
+        job = PackJob(
+            self.manifest, Assembly("own", "own", self.fasta), self.part("pack"), self.folder / "packed.nibbles", 0
+        )
+        pack_assembly(job, silent)
+
+    def cut(self) -> None:
+        """Cut an assembly into windows of 4,096 bases."""
+        contig = CutContig("chr1", len(self.codes), 0, "train", "")
+        job = WindowJob("own", self.assemblies[0].path, (contig,), {}, CONFIG, self.part("windows"), 0)
+        cut_assembly(job, silent)
+
+    def part(self, stage: str) -> Part:
+        """Name what a job leaves."""
+        return Part(self.folder, stage, "own", "key")
+
+    def build(self) -> None:
+        """Build the corpus of both assemblies, from FASTA to windows."""
+        self.n_builds += 1
+        build_corpus(self.manifest, self.folder / f"corpus{self.n_builds}", CONFIG)
 
     def hash_only(self) -> None:
         """Sketch from memory, without segments and files."""
@@ -175,21 +223,29 @@ def row(stage: str, what: str, found: list[float], mbp: float) -> dict[str, Any]
 
 def time_stages(bench: Bench, rounds: int, budget_s: float, sourmash: Sourmash | None) -> dict[str, Any]:
     cases: dict[str, Callable[[], object]] = {
+        "read": bench.read,
+        "pack": bench.pack,
         "hash": bench.hash_only,
         "sketch": bench.sketch,
         "join": bench.join,
         "count": bench.count,
         "mask": bench.mask,
+        "cut": bench.cut,
+        "build": bench.build,
     }
     if sourmash:
         cases["sourmash"] = sourmash.sketch
     times = measure.in_turns(cases, rounds, torch.device("cpu"), budget_s)
     rows = [
+        row("pack", "reading FASTA, 80 letters a line", times["read"], bench.mbp),
+        row("pack", "from FASTA to packed bases, with statistics", times["pack"], bench.mbp),
         row("sketch", "hashing alone, from memory", times["hash"], bench.mbp),
         row("sketch", "of a packed assembly, to a file", times["sketch"], bench.mbp),
         row("join", "both assemblies, to near-copies", times["join"], 2 * bench.mbp),
         row("mask", "counting k-mers exactly", times["count"], bench.mbp),
         row("mask", "covering repeats, rewriting the file", times["mask"], bench.mbp),
+        row("cut", "windows, with their N, GC and repeats", times["cut"], bench.mbp),
+        row("build", "whole, of both assemblies, repeats as in the FASTA", times["build"], 2 * bench.mbp),
     ]
     results: dict[str, Any] = {"rows": rows}
     n_rows = sum(int(SketchFile(path).n_hashes().sum()) for path in bench.sketches)
