@@ -32,6 +32,8 @@ from umbel.errors import CorpusError, RunError, UmbelError
 from umbel.files import sha256_json, writing
 from umbel.progress import Reporter, reporter_or_silent
 
+_MAX_TOLD = 12
+
 
 def build_corpus(
     manifest: str | Path,
@@ -134,9 +136,7 @@ def build_corpus(
                 ],
                 config,
             )
-            for each, decided in zip(packed, roles, strict=True):
-                for decision in decided.decisions:
-                    reporter.say(f"{each.assembly.name}: {decision}")
+            _tell_decisions(packed, roles, reporter)
             cuts = [_cut_contigs(each, decided) for each, decided in zip(packed, roles, strict=True)]
             copies = find_copies(workshop, packed, cuts, config) if config.duplicates.ani else no_copies(len(packed))
             excluded = exclude_stage(workshop, read, packed, cuts, others["exclusions"])
@@ -166,6 +166,19 @@ def _already_built(target: Path, inputs: str) -> Corpus | None:
             "Choose another -o, or remove it first."
         )
     return corpus
+
+
+def _tell_decisions(packed: Sequence[Packed], roles: Sequence[Roles], reporter: Reporter) -> None:
+    """Say what was decided over whole assemblies; all of it is in ``corpus.json``."""
+    lines = [
+        f"{each.assembly.name}: {decision}"
+        for each, decided in zip(packed, roles, strict=True)
+        for decision in decided.decisions
+    ]
+    for line in lines[:_MAX_TOLD]:
+        reporter.say(line)
+    if len(lines) > _MAX_TOLD:
+        reporter.say(f"and {len(lines) - _MAX_TOLD:,} more such decisions, all of them in corpus.json")
 
 
 def _cut_contigs(packed: Packed, roles: Roles) -> tuple[CutContig, ...]:
