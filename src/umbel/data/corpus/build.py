@@ -19,7 +19,7 @@ import numpy as np
 from umbel.config import CorpusConfig, to_dict
 from umbel.data.corpus.card import require_card
 from umbel.data.corpus.copy_stage import Copies, find_copies, no_copies
-from umbel.data.corpus.executors import ExecutorName
+from umbel.data.corpus.executors import ExecutorName, executing
 from umbel.data.corpus.finishing import Decided, finish
 from umbel.data.corpus.manifest import ROLES, read_manifest
 from umbel.data.corpus.mask_stage import mask_stage
@@ -116,7 +116,7 @@ def build_corpus(
         return built
     workshop = Workshop(partial, workers, executor, int(memory_gb * 1e9), reporter)
     try:
-        with writing(target):
+        with writing(target), executing(executor, workers):
             (partial / "parts").mkdir(parents=True, exist_ok=True)
             # A killed build leaves its unfinished files, which may be as large as a genome.
             for torn in partial.rglob(".*.tmp"):

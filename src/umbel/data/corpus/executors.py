@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import Any, Literal, Protocol, TypeVar
@@ -86,7 +87,8 @@ def run_jobs(
     task = reporter.start(title, total=done + sum(job.size for job in jobs), unit=unit, done=done)
     try:
         if executor == "ray":
-            yield from _on_ray(work, jobs, workers, task.advance)
+            with executing(executor, workers):
+                yield from _on_ray(work, jobs, workers, task.advance)
         elif workers == 1 or len(jobs) == 1:
             for job in jobs:
                 left = _Rest(job.size, task.advance)
@@ -97,6 +99,34 @@ def run_jobs(
             yield from _in_processes(work, jobs, workers, task.advance)
     finally:
         task.close()
+
+
+@contextmanager
+def executing(executor: ExecutorName, workers: int) -> Iterator[None]:
+    """Keep what an executor needs for as long as several :func:`run_jobs` use it: starting Ray takes seconds.
+
+    Raises
+    ------
+    BackendError
+        If Ray is asked for and not installed.
+    """
+    if executor != "ray":
+        yield
+        return
+    if find_spec("ray") is None:
+        raise BackendError("--executor ray needs ray: pip install 'umbel[dist]', or leave the option out.")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    # A cluster has its own idea of its cores.
+    n_cores = None if "RAY_ADDRESS" in os.environ else workers
+    ray.init(num_cpus=n_cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 class _Rest:
@@ -164,15 +194,8 @@ def _in_processes(
 
 
 def _on_ray(work: Work[J], jobs: Sequence[J], workers: int, advance: Advance) -> Iterator[tuple[J, dict[str, Any]]]:
-    if find_spec("ray") is None:
-        raise BackendError("--executor ray needs ray: pip install 'umbel[dist]', or leave the option out.")
     import ray
 
-    started = not ray.is_initialized()
-    if started:
-        # A cluster has its own idea of its cores.
-        n_cores = None if "RAY_ADDRESS" in os.environ else workers
-        ray.init(num_cpus=n_cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
     remote: Any = ray.remote(num_cpus=1, max_retries=0)(_quietly)
     waiting = list(range(len(jobs)))[::-1]
     running: dict[Any, int] = {}
@@ -198,8 +221,6 @@ def _on_ray(work: Work[J], jobs: Sequence[J], workers: int, advance: Advance) ->
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
-        if started:
-            ray.shutdown()
 
 
 def _quietly(work: Work[J], job: J) -> dict[str, Any]:

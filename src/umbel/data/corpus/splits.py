@@ -159,7 +159,7 @@ def draw_roles(
     >>> lengths = {f"chr{group}{subgenome}": 10 for group in range(1, 8) for subgenome in "ABD"}
     >>> roles = draw_roles([(wheat, lengths)], SplitConfig(test_frac=0.15, seed=1))
     >>> sorted(contig for (_, contig), role in roles.items() if role == "test")
-    ['chr1A', 'chr1B', 'chr1D']
+    ['chr7A', 'chr7B', 'chr7D']
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     sizes: dict[str, int] = {}
