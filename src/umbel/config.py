@@ -146,7 +146,8 @@ class RepeatsConfig:
     """Bases of a k-mer; 0 takes the least k at which a random genome of that size would repeat few: see
     :func:`umbel.data.corpus.masks.repeat_k`."""
     min_copies: Annotated[int, Field(ge=2, le=255)] = 3
-    """A k-mer seen so often, on either strand, is a repeat."""
+    """A k-mer seen so often, on either strand, is a repeat; times the subgenomes that the manifest tells, because
+    homeologs are copies too."""
     gap_bp: Natural = 50
     """Repeats nearer than this become one."""
 

@@ -37,7 +37,8 @@ def mask_stage(workshop: Workshop, packed: Sequence[Packed], config: RepeatsConf
         mode = each.assembly.repeat_mask
         told: dict[str, Any] = {"source": mode, "masked_frac": facts["n_masked"] / max(1, each.n_bases)}
         if mode == "kmer":
-            told |= {"k": counted[each.assembly.name]["k"], **{k: v for k, v in to_dict(config).items() if k != "k"}}
+            k = counted[each.assembly.name]["k"]
+            told |= {"k": k, "min_copies": _min_copies(each, config), "gap_bp": config.gap_bp}
         if mode != "none" and told["masked_frac"] < _NEXT_TO_NOTHING:
             workshop.reporter.say(
                 f"{each.assembly.name}: only {told['masked_frac']:.2%} of its bases are repeats by "
@@ -52,10 +53,10 @@ def _count(workshop: Workshop, packed: Sequence[Packed], config: RepeatsConfig) 
     """Count the k-mers of assemblies; name to facts, with the path of the ``counts``."""
     steps = []
     for each in packed:
-        part = workshop.part("count", each.assembly.name, [each.facts["nibbles"], config.k, config.min_copies])
-        job = CountJob(
-            each.some(range(len(each.contigs))), part.file("counts"), config.min_copies, config.k, workshop.memory_bytes
-        )
+        min_copies = _min_copies(each, config)
+        part = workshop.part("count", each.assembly.name, [each.facts["nibbles"], config.k, min_copies])
+        whole = each.some(range(len(each.contigs)))
+        job = CountJob(whole, part.file("counts"), min_copies, config.k, workshop.memory_bytes)
         steps.append(Step(count_repeats, job, part, each.n_bases * job.n_passes, (job.out,)))
     found = workshop.run("Counting k-mers", do_step, steps)
     return {
@@ -64,10 +65,16 @@ def _count(workshop: Workshop, packed: Sequence[Packed], config: RepeatsConfig) 
     }
 
 
+def _min_copies(each: Packed, config: RepeatsConfig) -> int:
+    """Say from how many copies on a k-mer is a repeat: what every subgenome has once is none."""
+    return config.min_copies * max(1, len(each.assembly.subgenomes))
+
+
 def _mask_step(workshop: Workshop, each: Packed, counted: dict[str, Any] | None, config: RepeatsConfig) -> Step:
     assembly = each.assembly
     told = each.told["repeats"]
-    key = [each.facts["nibbles"], assembly.repeat_mask, told and told["sha256"], to_dict(config)]
+    settings = [to_dict(config), _min_copies(each, config)]
+    key = [each.facts["nibbles"], assembly.repeat_mask, told and told["sha256"], settings]
     part = workshop.part("mask", assembly.name, key)
     out = workshop.nibbles(assembly.name)
     runs = {}

@@ -76,6 +76,21 @@ def test_repeats_are_found_by_the_assemblys_own_kmers_on_either_strand(tmp_path)
     assert told["masked_frac"] == pytest.approx(found.mean())
 
 
+def test_what_every_subgenome_has_is_no_repeat(tmp_path):
+    rng = np.random.default_rng(6)
+    genome, homeolog = random_codes(rng, 40_000), random_codes(rng, 1_000)
+    for start in (2_000, 12_000, 22_000, 32_000):
+        genome[start : start + 1_000] = homeolog
+    settings = 'repeat_mask = "kmer"'
+    plain = build_corpus(write(tmp_path / "one", {"one": genome}, settings), tmp_path / "c", CONFIG)
+    manifest = write(tmp_path / "two", {"one": genome}, settings + '\nsubgenomes = ["A", "C"]')
+    polyploid = build_corpus(manifest, tmp_path / "d", CONFIG)
+    # Four copies are more than three, and fewer than three times two.
+    assert soft(plain, "one", 40_000).sum() == pytest.approx(4_000, abs=20)
+    assert not soft(polyploid, "one", 40_000).any()
+    assert polyploid.facts["assemblies"][0]["repeats_from"]["min_copies"] == 6
+
+
 def test_a_mask_that_finds_next_to_nothing_is_flagged(tmp_path, capsys):
     genome = random_codes(np.random.default_rng(2), 20_000)
     manifest = write(tmp_path, {"one": genome}, 'repeat_mask = "kmer"')
