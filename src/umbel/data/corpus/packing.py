@@ -99,7 +99,7 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
             row["soft_masked"] += int(np.count_nonzero(piece.soft_mask))
             letters.update(piece.letters)
             row["letters"] = json.dumps(letters, sort_keys=True)
-        _require_contigs(job, [row["contig"] for row in contigs])
+        require_contigs(job.manifest, job.assembly, [row["contig"] for row in contigs])
         regions, annotation = _regions(job.assembly, {row["contig"]: row["length"] for row in contigs})
     write_checksums(job.nibbles)
     tables = {"contigs": pa.Table.from_pylist(contigs, _PACKED_CONTIGS), "regions": regions}
@@ -149,15 +149,22 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table.unify_dictionaries().combine_chunks(), temporary, compression="zstd")
 
 
-def _require_contigs(job: PackJob, contigs: Sequence[str]) -> None:
+def require_contigs(manifest: Path, assembly: Assembly, contigs: Sequence[str]) -> None:
+    """See that the FASTA has every contig that the manifest names.
+
+    Raises
+    ------
+    ManifestError
+        Naming those that it lacks, and some that it has.
+    """
     there = set(contigs)
-    missing = [name for name in job.assembly.named_contigs if name not in there]
+    missing = [name for name in assembly.named_contigs if name not in there]
     if missing:
         raise ManifestError(
-            f"assembly {job.assembly.name!r} names contig {', '.join(map(repr, missing[:3]))}"
-            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, not found in {job.assembly.fasta}. "
+            f"assembly {assembly.name!r} names contig {', '.join(map(repr, missing[:3]))}"
+            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, not found in {assembly.fasta}. "
             f"There are {len(there)} contigs, such as {', '.join(contigs[:5])}.",
-            job.manifest,
+            manifest,
         )
 
 

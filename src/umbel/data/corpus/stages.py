@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from umbel.data.corpus.assembly import Assembly
 from umbel.data.corpus.executors import Advance, ExecutorName, run_jobs
 from umbel.data.corpus.manifest import Manifest, check_unchanged
-from umbel.data.corpus.packing import PackedContig, PackJob, load_contigs, pack_assembly
+from umbel.data.corpus.packing import PackedContig, PackJob, load_contigs, pack_assembly, require_contigs
 from umbel.data.corpus.parts import Part
 from umbel.data.corpus.pieces import PackedAssembly
 from umbel.data.corpus.store import FORMAT_VERSION, nibbles_name
@@ -168,7 +168,11 @@ def pack_stage(workshop: Workshop, manifest: Manifest, told: Sequence[dict[str, 
                 f"{job.assembly.name}: {sum(unknown.values())} rows of the GFF3 were skipped, because the FASTA has no "
                 f"contig {', '.join(list(unknown)[:5])}{' ...' if len(unknown) > 5 else ''}"
             )
-    return [
+    packed = [
         Packed(job.assembly, tale, facts, tuple(load_contigs(job.part)), job.nibbles, job.part.file("regions.parquet"))
         for job, tale, facts in zip(jobs, told, found, strict=True)
     ]
+    for each in packed:
+        # A job sees to it as soon as it can; but one that an earlier build did knew other roles.
+        require_contigs(manifest.path, each.assembly, [contig.contig for contig in each.contigs])
+    return packed

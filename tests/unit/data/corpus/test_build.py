@@ -253,6 +253,20 @@ def test_an_error_in_one_assembly_keeps_the_finished_ones_for_the_next_call(tmp_
     assert not (tmp_path / "corpus.partial").exists()
 
 
+def test_roles_that_changed_since_an_assembly_was_packed_are_checked_again(tmp_path):
+    manifest = write_one(tmp_path, f">one\n{letters(600)}\n")
+    with open(manifest, "a") as handle:
+        handle.write('[[assembly]]\nspecies = "S"\nassembly = "b"\nfasta = "b.fa"\ncontigs.train = ["*"]\n')
+    (tmp_path / "b.fa").write_text("")
+    with pytest.raises(FastaError):
+        build_corpus(manifest, tmp_path / "corpus", CONFIG)
+    assert (tmp_path / "corpus.partial/parts/pack/a.json").exists()
+    (tmp_path / "b.fa").write_text(f">one\n{letters(700)}\n")
+    manifest.write_text(manifest.read_text().replace('contigs.train = ["*"]', 'contigs.train = ["chr9"]', 1))
+    with pytest.raises(ManifestError, match="assembly 'a' names contig 'chr9', not found in"):
+        build_corpus(manifest, tmp_path / "corpus", CONFIG)
+
+
 def test_what_a_killed_build_left_is_not_trusted_blindly(tmp_path):
     manifest = write_toy_project(tmp_path / "in", n_assemblies=2)
     whole = folder_bytes(build_corpus(manifest, tmp_path / "whole", CONFIG).path)
