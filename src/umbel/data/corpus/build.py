@@ -25,7 +25,7 @@ from umbel.data.corpus.manifest import ROLES, read_manifest
 from umbel.data.corpus.mask_stage import mask_stage
 from umbel.data.corpus.screen_stages import describe_sequences, exclude_stage, screen_stage
 from umbel.data.corpus.splits import AssemblyFacts, Roles, assign_roles
-from umbel.data.corpus.stages import Packed, Workshop, describe_assembly, pack_stage
+from umbel.data.corpus.stages import Packed, Workshop, describe_assemblies, pack_stage
 from umbel.data.corpus.store import FORMAT_VERSION, Corpus
 from umbel.data.corpus.windows import EXCLUDED, CutContig, WindowJob, cut_assembly
 from umbel.errors import CorpusError, RunError, UmbelError
@@ -107,7 +107,7 @@ def build_corpus(
     target = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be written
     partial = target.with_name(f"{target.name}.partial")
     read = read_manifest(manifest)
-    told = [describe_assembly(read.path, assembly) for assembly in read.assemblies]
+    told = describe_assemblies(read, reporter)
     others = describe_sequences(read)
     inputs = sha256_json({"format_version": FORMAT_VERSION, "settings": to_dict(config), "of": [told, others]})
     if (built := _already_built(target, inputs)) is not None:

@@ -124,14 +124,25 @@ class Packed:
         return PackedAssembly(self.assembly.name, self.nibbles, chosen, self.facts["nibbles"])
 
 
-def describe_assembly(manifest: Path, assembly: Assembly) -> dict[str, Any]:
-    """Give what the manifest says about an assembly, with the SHA-256 of its files.
+def describe_assemblies(manifest: Manifest, reporter: Reporter) -> list[dict[str, Any]]:
+    """Give what the manifest says about each assembly, with the SHA-256 of its files.
 
     Raises
     ------
     ManifestError
         If a file cannot be read, or is not the one whose checksum the manifest has.
     """
+    sizes = [each.fasta.stat().st_size for each in manifest.assemblies]
+    task = reporter.start("Checksums", total=sum(sizes), unit="B")
+    told = []
+    for assembly, size in zip(manifest.assemblies, sizes, strict=True):
+        told.append(_describe(manifest.path, assembly))
+        task.advance(size)
+    task.close()
+    return told
+
+
+def _describe(manifest: Path, assembly: Assembly) -> dict[str, Any]:
     files = ("fasta", "gff3", "repeats")
     told: dict[str, Any] = {
         each.name: getattr(assembly, each.name)
