@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from umbel.data.masking import stream
 from umbel.errors import ConfigError, RunError
 
 Counts = npt.NDArray[np.int64]
@@ -160,7 +161,7 @@ class SpeciesDraws:
         )
 
     def _offsets(self, block: int) -> npt.NDArray[np.int64]:
-        bits = np.random.Philox(key=[self._seed, _OFFSET], counter=[0, 0, 0, block])
+        bits = stream(self._seed, _OFFSET, block, 0).bit_generator
         return (bits.random_raw(_BLOCK_STEPS) >> np.uint64(32)).astype(np.int64)
 
     def _drawn(self, offsets: npt.NDArray[np.int64]) -> Counts:
@@ -207,8 +208,7 @@ class SpeciesDraws:
         number = self.n_before(step)[species] + sample - first[species]
         if n_shown > 1:
             # So that each rank and each micro-batch gets a mix of species.
-            bits = np.random.Philox(key=[self._seed, _MIX], counter=[0, 0, 0, step])
-            mix = np.random.Generator(bits).permutation(self.n_samples)
+            mix = stream(self._seed, _MIX, step, 0).permutation(self.n_samples)
             species, number = species[mix], number[mix]
         return Draws(sample, species, number)
 

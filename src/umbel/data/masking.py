@@ -75,14 +75,12 @@ def is_reversed(config: MaskingConfig, seed: int, step: int, sample: int) -> boo
 
 def epoch_order(n_windows: int, seed: int, epoch: int, species: int = 0) -> np.ndarray:
     """Draw the order in which an epoch shows a species' windows: a permutation, ``(n_windows,)`` int64."""
-    bits = np.random.Philox(key=[seed, _ORDER], counter=[0, 0, species, epoch])
-    return np.random.Generator(bits).permutation(n_windows)
+    return stream(seed, _ORDER, epoch, species).permutation(n_windows)
 
 
 def reversed_in_epoch(config: MaskingConfig, seed: int, epoch: int, n_windows: int, species: int = 0) -> np.ndarray:
     """Decide which windows of a species an epoch of packed rows shows as reverse complements, ``(n_windows,)``."""
-    draws = np.random.Generator(np.random.Philox(key=[seed, _STRANDS], counter=[0, 0, species, epoch]))
-    return draws.random(n_windows, dtype=np.float32) < config.revcomp_frac
+    return stream(seed, _STRANDS, epoch, species).random(n_windows, dtype=np.float32) < config.revcomp_frac
 
 
 def covering(encoding: Encoding, bases: np.ndarray) -> np.ndarray:

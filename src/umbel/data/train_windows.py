@@ -12,7 +12,7 @@ import numpy.typing as npt
 from umbel.config import BalanceConfig
 from umbel.data.balance import pool_shares, species_chances
 from umbel.data.corpus.store import Corpus, Species
-from umbel.data.masking import epoch_order
+from umbel.data.masking import epoch_order, stream
 from umbel.errors import ConfigError, CorpusError
 
 Counts = npt.NDArray[np.int64]
@@ -135,8 +135,7 @@ def _pool(windows: list[Counts], bases: Counts, shares: npt.NDArray[np.float64],
     for species in np.argsort(shares, kind="stable").tolist():
         if not len(windows[species]):
             continue
-        bits = np.random.Philox(key=[seed, _POOL], counter=[0, 0, 0, species])
-        drawn = np.random.Generator(bits).permutation(windows[species])
+        drawn = stream(seed, _POOL, species, 0).permutation(windows[species])
         sums = np.cumsum(bases[drawn])
         owed += shares[species]
         n_taken = int(np.abs(sums - owed).argmin()) + 1

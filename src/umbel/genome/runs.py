@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,24 @@ def n_bases(runs: Runs) -> int:
     4
     """
     return int((runs[:, 1] - runs[:, 0]).sum())
+
+
+def fill(values_L: npt.NDArray[Any], runs: Runs, start: int, value: np.generic) -> int:
+    """Set what of merged runs lies in the stretch from ``start`` on that ``values_L`` stands for; give its length.
+
+    Examples
+    --------
+    >>> values = np.zeros(4, np.uint8)
+    >>> fill(values, as_runs([(0, 3), (5, 9)]), 2, np.uint8(7)), values.tolist()
+    (2, [7, 0, 0, 7])
+    """
+    end = start + len(values_L)
+    first = np.searchsorted(runs[:, 1], start, side="right")
+    last = np.searchsorted(runs[:, 0], end, side="left")
+    inside = np.clip(runs[first:last], start, end) - start
+    for run_start, run_end in inside.tolist():
+        values_L[run_start:run_end] = value
+    return n_bases(inside)
 
 
 def runs_where(flags: npt.NDArray[np.bool_], start: int = 0) -> Runs:

@@ -7,13 +7,14 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import FastaError
 from umbel.genome.piece import FastaPiece
+from umbel.genome.runs import Runs, fill
 from umbel.genome.sequence import A, C, Codes, G, Mask, N, T
 
 _MAGIC = 0x1A412743
@@ -45,8 +46,8 @@ class _Record:
     """Where the bases of a contig are, and which of them are N or soft-masked: int64 ``(n, 2)`` of start and end."""
 
     length: int
-    n_runs: npt.NDArray[np.int64]
-    soft_runs: npt.NDArray[np.int64]
+    n_runs: Runs
+    soft_runs: Runs
     offset: int
 
 
@@ -85,9 +86,9 @@ def read_twobit(
                 for start in range(0, record.length, piece_bp):
                     end = min(start + piece_bp, record.length)
                     codes = reader.bases(record, start, end)
-                    n_unknown = _fill(codes, record.n_runs, start, np.uint8(N))
+                    n_unknown = fill(codes, record.n_runs, start, np.uint8(N))
                     soft_mask: Mask = np.zeros(end - start, bool)
-                    _fill(soft_mask, record.soft_runs, start, np.True_)
+                    fill(soft_mask, record.soft_runs, start, np.True_)
                     letters = {"N": n_unknown} if n_unknown else {}
                     yield FastaPiece(name, start, codes, soft_mask, letters, 0, end == record.length)
                     if on_bytes:
@@ -157,7 +158,7 @@ class _Reader:
             raise self.refusal(f"the 2bit file ends within {where}: it is truncated. Copy or download it again.")
         return _Record(length, n_runs, soft_runs, place)
 
-    def _runs(self, name: str, length: int, what: str) -> npt.NDArray[np.int64]:
+    def _runs(self, name: str, length: int, what: str) -> Runs:
         where = f"contig {name!r}"
         n_runs = int(self.numbers(1, where)[0])
         starts = self.numbers(n_runs, where)
@@ -178,14 +179,3 @@ class _Reader:
             block = self.handle.read(min(_BLOCK_BYTES, last - first - place))
             quads[place : place + len(block)] = _CODES_OF_BYTE[np.frombuffer(block, np.uint8)]
         return quads.view(np.uint8)[start - 4 * first : end - 4 * first]
-
-
-def _fill(values_L: npt.NDArray[Any], runs: npt.NDArray[np.int64], start: int, value: np.generic) -> int:
-    """Set the part of the runs that lies in the stretch from ``start`` on, and return its length."""
-    end = start + len(values_L)
-    first = np.searchsorted(runs[:, 1], start, side="right")
-    last = np.searchsorted(runs[:, 0], end, side="left")
-    inside = np.clip(runs[first:last], start, end) - start
-    for run_start, run_end in inside.tolist():
-        values_L[run_start:run_end] = value
-    return int((inside[:, 1] - inside[:, 0]).sum())

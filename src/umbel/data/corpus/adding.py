@@ -12,10 +12,10 @@ from typing import Any
 from umbel.data.corpus.assembly import Assembly
 from umbel.data.corpus.entry import KEYS, PATH_KEYS
 from umbel.data.corpus.manifest import parse_manifest
+from umbel.data.corpus.packing import read_genes
 from umbel.data.corpus.statistics import AssemblyStatistics, StatisticsBuilder
-from umbel.errors import AnnotationError, FastaError, ManifestError
+from umbel.errors import FastaError, ManifestError
 from umbel.files import sha256_file, whole_file
-from umbel.genome.annotation import read_gff3
 from umbel.genome.fasta import read_pieces
 from umbel.genome.repeats import read_repeats
 from umbel.progress import Reporter, reporter_or_silent
@@ -153,11 +153,7 @@ def _read_files(assembly: Assembly, reporter: Reporter) -> AssemblyStatistics:
     finally:
         task.close()
     if assembly.gff3 is not None:
-        annotation = read_gff3(assembly.gff3, lengths)
-        if not annotation.features:
-            raise AnnotationError(
-                "no exon, UTR or CDS on any contig of the FASTA. Leave gff3 out, or give the genes.", assembly.gff3
-            )
+        annotation = read_genes(assembly.gff3, lengths)
         if annotation.unknown_contigs:
             reporter.say(
                 f"{assembly.gff3.name}: {sum(annotation.unknown_contigs.values())} rows are on contigs that the FASTA "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from itertools import groupby
-from math import exp, log
 from pathlib import Path
 from typing import Any
 
+from umbel.data.balance import effective_species
 from umbel.data.corpus.windows import FATES
 from umbel.errors import BackendError
 from umbel.files import whole_file
@@ -108,7 +108,7 @@ def effective_number(amounts: list[int]) -> float:
     2.0
     """
     total = sum(amounts)
-    return exp(-sum(a / total * log(a / total) for a in amounts if a)) if total else 0.0
+    return effective_species([amount / total for amount in amounts]) if total else 0.0
 
 
 def species_tree(assemblies: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

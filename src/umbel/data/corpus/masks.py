@@ -13,22 +13,21 @@ from numba import njit
 
 from umbel.data.corpus.arrays import ArrayFile, writing_arrays
 from umbel.data.corpus.executors import Advance, silent
-from umbel.data.corpus.pieces import PackedAssembly
+from umbel.data.corpus.pieces import PIECE_BP, PackedAssembly
 from umbel.errors import CorpusError
 from umbel.files import whole_file
 from umbel.genome.kmer_set import KmerSet
-from umbel.genome.runs import Runs
+from umbel.genome.runs import Runs, fill, n_bases
 from umbel.genome.sequence import Codes, pack
 from umbel.genome.sketch import MAX_K, Hashes, first_roll, mix, require_k, roll
 
-PIECE_BP = 1 << 21
 SPECTRUM_BINS = 256
 _MOST_BY_CHANCE = 0.01
 # A k-mer waits to be sorted, which is done in place; a tenth more is for a pass with more than its share.
 _BYTES_OF_A_KMER = 9
 _BASE = np.uint8(7)
 _N = np.uint8(4)
-_CODE, _SOFT = np.uint8(7), np.uint8(8)
+_CODE = np.uint8(7)
 
 
 def repeat_k(n_bases: int) -> int:
@@ -262,9 +261,10 @@ def apply_mask(job: MaskJob, advance: Advance = silent) -> dict[str, Any]:
                 )
             handle.seek(offset)
             for start, nibbles in job.assembly.contig_pieces(contig, PIECE_BP, advance=advance):
-                soft = _painted(runs, start, len(nibbles))
+                soft = np.zeros(len(nibbles), bool)
+                fill(soft, runs, start, np.True_)
                 handle.write(pack(nibbles & _CODE, soft).data)
-            n_masked.append(int((runs[:, 1] - runs[:, 0]).sum()))
+            n_masked.append(n_bases(runs))
     return {"n_masked": n_masked}
 
 
@@ -276,14 +276,3 @@ def _runs_of(job: MaskJob, advance: Advance) -> Iterator[Runs]:
     none = np.empty((0, 2), np.int64)
     runs = job.runs if job.mode == "import" else {}
     return (runs.get(contig, none) for contig in range(len(job.assembly.contigs)))
-
-
-def _painted(runs: Runs, start: int, length: int) -> npt.NDArray[np.bool_]:
-    """Which of ``length`` bases from ``start`` on are in one of the merged runs."""
-    first, last = np.searchsorted(runs[:, 1], start, "right"), np.searchsorted(runs[:, 0], start + length, "left")
-    steps = np.zeros(length + 1, np.int8)
-    inside = np.clip(runs[first:last] - start, 0, length)
-    steps[inside[:, 0]] += 1
-    # A run that ends where the next begins is none of the merged; so no place is written twice.
-    steps[inside[:, 1]] -= 1
-    return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)

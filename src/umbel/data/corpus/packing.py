@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from umbel.data.corpus.store import CHECKED_BYTES
 from umbel.data.corpus.tables import REGIONS_SCHEMA, named
 from umbel.errors import AnnotationError, ManifestError
 from umbel.files import whole_file
-from umbel.genome.annotation import read_gff3, region_runs
+from umbel.genome.annotation import Annotation, read_gff3, region_runs
 from umbel.genome.fasta import read_pieces
 from umbel.genome.sequence import pack
 
@@ -81,7 +81,6 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
     """
     contigs: list[dict[str, Any]] = []
     statistics = StatisticsBuilder()
-    digest = hashlib.sha256()
     offset = 0
     letters: Counter[str] = Counter()
     with whole_file(job.nibbles) as temporary, open(temporary, "wb") as handle:
@@ -93,7 +92,6 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
             row = contigs[-1]
             packed = pack(piece.codes, piece.soft_mask)
             handle.write(packed.data)
-            digest.update(packed.data)
             offset += len(packed)
             row["length"] += len(piece.codes)
             row["soft_masked"] += int(np.count_nonzero(piece.soft_mask))
@@ -101,12 +99,12 @@ def pack_assembly(job: PackJob, advance: Advance) -> dict[str, Any]:
             row["letters"] = json.dumps(letters, sort_keys=True)
         require_contigs(job.manifest, job.assembly, [row["contig"] for row in contigs])
         regions, annotation = _regions(job.assembly, {row["contig"]: row["length"] for row in contigs})
-    write_checksums(job.nibbles)
+    sha256 = write_checksums(job.nibbles)
     tables = {"contigs": pa.Table.from_pylist(contigs, _PACKED_CONTIGS), "regions": regions}
     for name, table in tables.items():
         write_table(job.part.file(f"{name}.parquet"), table)
     facts = {
-        "nibbles": digest.hexdigest(),
+        "nibbles": sha256,
         "regions": _rows_sha256(regions) if job.assembly.gff3 else None,
         "statistics": asdict(statistics.result()),
         "annotation": annotation,
@@ -132,14 +130,16 @@ def checksums_of(nibbles: Path) -> Path:
     return nibbles.with_suffix(".crc32")
 
 
-def write_checksums(nibbles: Path) -> None:
-    """Write the CRC-32 of every block of ``CHECKED_BYTES``, little-endian uint32."""
-    sums = []
+def write_checksums(nibbles: Path) -> str:
+    """Write the CRC-32 of every block of ``CHECKED_BYTES``, little-endian uint32; return the SHA-256 of the whole."""
+    sums, digest = [], hashlib.sha256()
     with open(nibbles, "rb") as handle:
         while block := handle.read(CHECKED_BYTES):
             sums.append(zlib.crc32(block))
+            digest.update(block)
     with whole_file(checksums_of(nibbles)) as temporary:
         temporary.write_bytes(np.array(sums, "<u4").tobytes())
+    return digest.hexdigest()
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -168,15 +168,27 @@ def require_contigs(manifest: Path, assembly: Assembly, contigs: Sequence[str]) 
         )
 
 
+def read_genes(gff3: Path, lengths: Mapping[str, int]) -> Annotation:
+    """Read the genes of an assembly, with the lengths of its contigs in bases.
+
+    Raises
+    ------
+    AnnotationError
+        As :func:`umbel.genome.annotation.read_gff3`, and if none of them has a part on a contig of the FASTA.
+    """
+    annotation = read_gff3(gff3, lengths)
+    if not annotation.features:
+        raise AnnotationError(
+            "no exon, UTR or CDS on any contig of the FASTA. Leave gff3 out, or give the genes.", gff3
+        )
+    return annotation
+
+
 def _regions(assembly: Assembly, lengths: dict[str, int]) -> tuple[pa.Table, dict[str, Any] | None]:
     """Region runs of every contig, and what to tell about the annotation (``None``: there is none)."""
     if assembly.gff3 is None:
         return REGIONS_SCHEMA.empty_table(), None
-    annotation = read_gff3(assembly.gff3, lengths)
-    if not annotation.features:
-        raise AnnotationError(
-            "no exon, UTR or CDS on any contig of the FASTA. Leave gff3 out, or give the genes.", assembly.gff3
-        )
+    annotation = read_genes(assembly.gff3, lengths)
     runs_of = region_runs(annotation.features, lengths)
     contig = np.repeat(np.arange(len(lengths)), [len(runs) for runs in runs_of.values()])
     start, end, region = np.concatenate(list(runs_of.values())).T

@@ -13,6 +13,9 @@ from umbel.data.corpus.executors import Advance, silent
 from umbel.errors import CorpusError
 from umbel.genome.sequence import Codes
 
+PIECE_BP = 1 << 21
+"""Bases of a piece, as most of what reads them takes it."""
+
 
 @dataclass(frozen=True)
 class PackedAssembly:

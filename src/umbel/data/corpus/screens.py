@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from umbel.data.corpus.arrays import ArrayFile, writing_arrays
 from umbel.data.corpus.executors import Advance, silent
-from umbel.data.corpus.pieces import PackedAssembly
+from umbel.data.corpus.pieces import PIECE_BP, PackedAssembly
 from umbel.errors import FastaError
 from umbel.genome.fasta import read_fasta
 from umbel.genome.kmer_set import KmerSet
@@ -21,7 +21,6 @@ from umbel.genome.sketch import sketch
 
 SCREEN_K = 31
 CONTIG_SCALED = 16
-PIECE_BP = 1 << 21
 _MOST_WAITING = 1 << 22
 
 

@@ -12,12 +12,10 @@ from numba import njit
 
 from umbel.data.corpus.arrays import ArrayFile, ArrayWriter, writing_arrays
 from umbel.data.corpus.executors import Advance, silent
-from umbel.data.corpus.pieces import PackedAssembly
+from umbel.data.corpus.pieces import PIECE_BP, PackedAssembly
 from umbel.errors import CorpusError
-from umbel.genome.sequence import Codes, N
 from umbel.genome.sketch import Hashes, max_hash, sketch
 
-PIECE_BP = 1 << 21
 # What a row needs while a run is put in order: itself twice, its partition and its place.
 _BYTES_OF_A_ROW = 48
 _FEWEST_ROWS = 1 << 12
@@ -67,8 +65,6 @@ class SketchJob:
     segment_bp: int
     n_partitions: int
     """Equal ranges of hashes that the rows are grouped by; they change no result."""
-    intervals: tuple[tuple[int, int, int], ...] | None = None
-    """(contig, start, end) of what is to be sketched, sorted, without overlap; ``None`` for everything."""
     memory_bytes: int = 1 << 29
 
 
@@ -99,13 +95,10 @@ def sketch_assembly(job: SketchJob, advance: Advance = silent) -> dict[str, Any]
     n_segments = np.array([n_segments_of(int(length), job.segment_bp) for length in lengths], np.int64)
     first_segment = np.concatenate(([0], np.cumsum(n_segments)))
     n_hashes = np.zeros(first_segment[-1], np.uint32)
-    wanted = None if job.intervals is None else _Wanted(job.intervals, len(lengths))
     piece_bp = max(1, PIECE_BP // job.segment_bp) * job.segment_bp
     with writing_arrays(job.out) as writer:
         rows = _Rows(writer, job)
         for contig, start, nibbles in job.assembly.pieces(piece_bp, job.k - 1, -(-job.segment_bp // 2), advance):
-            if wanted is not None:
-                nibbles = wanted.only(contig, start, nibbles)
             hashes, positions = sketch(nibbles, job.k, job.scaled)
             # The grid of the piece is that of the contig, whose last segment may be longer than the grid's.
             first, last = start // job.segment_bp, int(n_segments[contig]) - 1
@@ -124,26 +117,6 @@ def sketch_assembly(job: SketchJob, advance: Advance = silent) -> dict[str, Any]
             "n_runs": rows.n_runs,
         }
     return {"n_segments": len(n_hashes), "n_rows": rows.n_rows, "n_bases": job.assembly.n_bases}
-
-
-class _Wanted:
-    """Hides what lies outside the wanted intervals."""
-
-    def __init__(self, intervals: tuple[tuple[int, int, int], ...], n_contigs: int):
-        table = np.array(sorted(intervals), np.int64).reshape(-1, 3)
-        self._spans = table[:, 1:]
-        self._first = np.searchsorted(table[:, 0], np.arange(n_contigs + 1))
-
-    def only(self, contig: int, start: int, nibbles: Codes) -> Codes:
-        spans = self._spans[self._first[contig] : self._first[contig + 1]] - start
-        hidden = np.full(len(nibbles), N, np.uint8)
-        # Sorted and without overlap, so ends are sorted too.
-        for begin, end in spans[np.searchsorted(spans[:, 1], 0, side="right") :]:
-            if begin >= len(nibbles):
-                break
-            inside = slice(max(0, int(begin)), int(end))
-            hidden[inside] = nibbles[inside]
-        return hidden
 
 
 class _Rows:

@@ -91,15 +91,6 @@ def test_contigs_have_their_segments(job):
     assert SketchFile(job.out).first_segment_of_contig().tolist() == [0, 4, 5, 10, 14, 19, 20, 22]
 
 
-def test_only_the_wanted_intervals_are_sketched(job, contigs):
-    intervals = ((0, 100, 500), (0, 700, 1001), (3, 0, 300), (4, 1000, 1152))
-    hidden = [np.ones(len(codes), bool) for codes in contigs]
-    for contig, start, end in intervals:
-        hidden[contig][start:end] = False
-    sketch_assembly(replace(job, intervals=intervals))
-    assert set(rows_of(job.out)) == plain_rows(contigs, hidden)[0]
-
-
 def test_segments_cover_a_contig_in_pieces_of_half_to_one_and_a_half():
     for length in range(1, 3000, 7):
         starts = segment_starts(length, SEGMENT)
