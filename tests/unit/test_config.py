@@ -24,7 +24,7 @@ def test_settings_change_one_thing():
     [
         ("optim.lr", "no such setting. Write section.name=value"),
         ("optim.speed=1", "here one of: beta1, beta2"),
-        ("speed=1", "here one of: balance, corpus, masking, model, name, optim, tokens, train"),
+        ("speed=1", "here one of: balance, corpus, health, masking, model, name, optim, parallel, tokens, train"),
         ("model.pattern.x=1", "no such setting"),
         ("optim.lr=-1", "optim.lr: Input should be greater than 0"),
         ("model.pattern=", "pattern is empty"),
