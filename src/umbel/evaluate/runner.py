@@ -12,7 +12,8 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from umbel.config.values import Natural, from_dict, read_value
+from umbel.config import from_dict, read_value
+from umbel.config.values import Natural
 from umbel.data.corpus.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.experts import Router, record_experts
