@@ -54,19 +54,20 @@ class Routing:
         logits, experts, weights = (x[rows, tokens] for x in (self.logits, self.experts, self.weights))
         return Routing(self.layer, logits, experts, weights, self.scores)
 
-    def probabilities(self) -> Tensor:
-        """Share of each expert in the scores of each real token, ``(T, E)`` float32; rows add up to 1.
+    def log_probabilities(self) -> Tensor:
+        """Logarithm of each expert's share in the scores, ``(B, L, E)`` float32; of no meaning at padding.
 
         References
         ----------
         Sigmoid scores are divided by their sum as in DeepSeek-V3, arXiv:2412.19437, eq. 18-19.
         """
-        logits = self.logits[self.real]
-        return (logits if self.scores == "softmax" else F.logsigmoid(logits)).softmax(-1)
+        return (self.logits if self.scores == "softmax" else F.logsigmoid(self.logits)).log_softmax(-1)
 
     def counts(self) -> Tensor:
         """Tokens that each expert received, ``(E,)`` int64."""
-        return torch.bincount(self.experts[self.real].flatten(), minlength=self.n_experts)
+        # Neither masks nor bincount: on a GPU both wait for it to tell a size.
+        chosen = self.experts.flatten()
+        return (chosen[:, None] == torch.arange(self.n_experts, device=chosen.device)).sum(0)
 
 
 @dataclass(frozen=True)
@@ -121,31 +122,74 @@ def _evenness(share: np.ndarray) -> float:
     return max(0.0, float(-(some * np.log(some)).sum() / np.log(len(share)))) if len(share) > 1 else 0.0
 
 
-def balance_loss(routings: Sequence[Routing]) -> Tensor:
-    r"""Switch-style load-balance loss, mean over layers, over real tokens only.
+def balance_loss(routings: Sequence[Routing], shares: Tensor, n_tokens: int) -> Tensor:
+    r"""One micro-batch's part of the load-balance loss of a whole optimiser step, mean over layers.
 
-    :math:`E \sum_e f_e P_e`, with :math:`f_e` the share of assignments and :math:`P_e` the mean probability of
-    expert e (see :meth:`Routing.probabilities`). It is 1 when both are even, and E in the worst case. Gradients flow
-    through P.
+    :math:`E \sum_e f_e P_e`, with :math:`P_e` the mean probability of expert e over the step's real tokens (see
+    :meth:`Routing.log_probabilities`), of which the micro-batch brings its sum over its own tokens, divided by the
+    number of all. The parts of a step add up to the loss, in value and gradient, however it is cut into micro-batches
+    and processes.
+
+    Switch takes :math:`f_e`, the share of assignments, from the batch at hand, which is here a piece of the step: the
+    product of two means over pieces depends on the cut, and asks each piece for a balance of its own, where Qiu et al.
+    ask for that of the whole batch, so that experts may specialise on what pieces differ in. Over the whole step f is
+    known only when its last piece has passed: so f is that of the step before. It carries no gradient in any of the
+    three, and moves slowly.
+    With f of the same tokens the loss is 1 when both are even, and E / K in the worst case.
+
+    Parameters
+    ----------
+    routings
+        Of one micro-batch, one per layer with experts.
+    shares
+        ``(n_layers, E)`` float, a row per routing: each expert's share of all assignments of the step before, over all
+        micro-batches and processes; 1 / E before the first (:meth:`umbel.train.health.RoutingTotals.shares`).
+    n_tokens
+        Real tokens of the whole step, over all micro-batches and processes; at least 1.
 
     References
     ----------
-    Fedus et al. 2021, "Switch Transformers", arXiv:2101.03961, eq. 4-6 (there without the division by K).
+    Fedus et al. 2021, "Switch Transformers", arXiv:2101.03961, eq. 4-6 (there without the division by K). Qiu et al.
+    2025, "Demons in the Detail", arXiv:2501.11873: balance over the global batch.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[[0.0, 0.0], [3.0, 0.0]]])
+    >>> routing = Routing(0, logits, logits.argmax(-1, keepdim=True), torch.ones(1, 2, 1))
+    >>> round(float(balance_loss([routing], torch.tensor([[0.5, 0.5]]), n_tokens=2)), 6)
+    1.0
     """
     losses = []
-    for routing in routings:
-        counts = routing.counts()
-        share = counts / counts.sum().clamp(min=1)
-        probability = routing.probabilities().mean(0)
-        losses.append(routing.n_experts * (share * probability).sum())
+    for routing, share_E in zip(routings, shares, strict=True):
+        probability_BLE = routing.log_probabilities().exp() * routing.real[..., None]
+        sums_E = probability_BLE.flatten(0, -2).sum(0)
+        losses.append(routing.n_experts / n_tokens * (share_E * sums_E).sum())
     return torch.stack(losses).mean()
 
 
-def z_loss(routings: Sequence[Routing]) -> Tensor:
-    r"""Router z-loss, the mean of :math:`\log^2 \sum_e e^{x_e}` over real tokens, mean over layers.
+def z_loss(routings: Sequence[Routing], n_tokens: int) -> Tensor:
+    r"""One micro-batch's part of the router z-loss of a whole optimiser step, mean over layers.
+
+    The mean of :math:`\log^2 \sum_e e^{x_e}` over the step's real tokens: here the sum over the micro-batch's own,
+    divided by the number of all. The parts of a step add up to the loss, in value and gradient.
+
+    Parameters
+    ----------
+    routings
+        Of one micro-batch, one per layer with experts.
+    n_tokens
+        Real tokens of the whole step, over all micro-batches and processes; at least 1.
 
     References
     ----------
     Zoph et al. 2022, "ST-MoE", arXiv:2202.08906, eq. 5.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(1, 3, 4)
+    >>> routing = Routing(0, logits, torch.tensor([[[0], [1], [-1]]]), torch.ones(1, 3, 1))
+    >>> round(float(z_loss([routing], n_tokens=2)), 5) == round(float(np.log(4) ** 2), 5)
+    True
     """
-    return torch.stack([r.logits[r.real].logsumexp(-1).square().mean() for r in routings]).mean()
+    squares = [(routing.logits.logsumexp(-1).square() * routing.real).sum() for routing in routings]
+    return torch.stack(squares).mean() / n_tokens
