@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-_PRELOADED = ["torch", "torch.distributed", "numba", "umbel.train.pretrain", "torch.distributed.checkpoint", "toys"]
+_PRELOADED = ["torch", "torch.distributed", "numba", "umbel.train.pretrain", "torch.distributed.checkpoint", "warm"]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 

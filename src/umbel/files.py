@@ -40,7 +40,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _asking_the_disk(temporary: Path) -> Iterator[None]:
+def asking_the_disk(temporary: Path) -> Iterator[None]:
     """Where a writer fails without saying why, see whether the disk still takes bytes; raise its answer if not.
 
     torch and safetensors report a full disk as errors of their own, from which the cause cannot be read.
@@ -84,7 +84,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     with writing(target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _asking_the_disk(temporary):
+            with asking_the_disk(temporary):
                 yield temporary
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -102,7 +102,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            with _asking_the_disk(temporary):
+            with asking_the_disk(temporary):
                 yield temporary
             if target.exists():
                 retired = target.with_name(f".{target.name}.{os.getpid()}.old")

@@ -1,163 +1,38 @@
-"""The training loop: one optimiser step, one validation, and the loop around them."""
+"""The loop around the steps: data, validation, states, bad steps, and an orderly stop."""
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from umbel.config import RunConfig
 from umbel.data.batches import Batch, TrainingBatches
 from umbel.errors import RunError
-from umbel.model.heads import IGNORED, label_losses
-from umbel.model.moe import Router, follow_load
-from umbel.model.routing import Routing, balance_loss, expert_load, z_loss
-from umbel.train.optim import learning_rate
-
-Metrics = dict[str, Any]
+from umbel.train.learner import Learner
+from umbel.train.speed import SpeedMeter
+from umbel.train.step import Metrics, StepReport, train_step, validate
 
 
-def _to_device(batch: Batch, device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Give what the model takes, the labels and their weights."""
-    arrays = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    if batch.segment_ids is not None:
-        arrays["segment_ids"] = batch.segment_ids
-    if batch.placement is not None:
-        arrays["placement"] = batch.placement
-    arrays |= {"labels": batch.labels, "weights": batch.weights}
-    tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
-    return tensors, tensors.pop("labels"), tensors.pop("weights")
+class Keeper(Protocol):
+    """Where a run's results go; every process calls it, also where only one of them writes."""
 
+    def record(self, record: Metrics) -> None:
+        """Take a ``train``, ``valid`` or ``event`` line of the log."""
 
-def _precision(device: torch.device, dtype: torch.dtype | None) -> Any:
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    def save(self) -> None:
+        """Begin to write a state."""
 
+    def keep_best(self) -> None:
+        """Write the weights as they are as the best so far."""
 
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
-    config: RunConfig,
-    step: int,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> Metrics:
-    """Take one optimiser step over all micro-batches.
+    def roll_back(self) -> None:
+        """Return to the newest state."""
 
-    The loss is the weighted mean over the predicted tokens of the *whole* batch, and the placement loss the mean over
-    all its cut spans, so that neither depends on how the batch is cut; only the auxiliary losses are means over
-    micro-batches. What there is none of in the batch is not in the metrics.
-
-    Raises
-    ------
-    RunError
-        If the loss or its gradient is not finite. The weights are untouched then.
-    """
-    model.train()
-    total_weight = max(
-        1e-12, float(sum(batch.weights[batch.labels != IGNORED].sum(dtype=np.float64) for batch in batches))
-    )
-    n_spans = sum(_n_spans(batch) for batch in batches)
-    loss_sum, right, predicted = 0.0, 0, 0
-    placement_sum, n_right = 0.0, 0
-    biased = [m for m in model.modules() if isinstance(m, Router) and m.gating == "bias"]
-    counts: dict[int, np.ndarray] = {}
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        inputs, labels, weights = _to_device(batch, device)
-        with _precision(device, dtype):
-            output = model(**inputs)
-            loss = (label_losses(output.logits, labels) * weights).sum() / total_weight
-            objective = loss
-            if output.placed is not None:
-                placement_loss = output.placed.losses.sum() / max(1, n_spans)
-                objective = objective + config.train.placement_coef * placement_loss
-            if output.routings and config.train.balance_coef:
-                objective = objective + config.train.balance_coef * balance_loss(output.routings) / len(batches)
-            if output.routings and config.train.z_coef:
-                objective = objective + config.train.z_coef * z_loss(output.routings) / len(batches)
-        if biased:
-            _add_counts(counts, output.routings)
-        objective.backward()
-        loss_sum += loss.item()
-        if output.placed is not None:
-            placement_sum += placement_loss.item()
-            n_right += int(output.placed.is_right.sum())
-        asked = labels != IGNORED
-        right += int((output.logits.argmax(-1) == labels)[asked].sum())
-        predicted += int(asked.sum())
-    grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm))
-    if not (math.isfinite(loss_sum + placement_sum) and math.isfinite(grad_norm)):
-        placing = f", that of span placement {placement_sum}" if n_spans else ""
-        raise RunError(
-            f"step {step}: the loss is {loss_sum}{placing} and the gradient norm {grad_norm}. The run stopped; its "
-            "last state is kept. Lower optim.lr or raise optim.warmup_steps, and start in a new folder."
-        )
-    rate = learning_rate(config.optim, step, config.train.steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    for router in biased:
-        follow_load(router, torch.from_numpy(counts[router.layer]), config.train.bias_rate)
-    metrics: Metrics = {"loss": loss_sum, "accuracy": right / predicted} if predicted else {}
-    if n_spans:
-        metrics |= {"placement_loss": placement_sum, "placement_accuracy": n_right / n_spans}
-    if config.masking.placement_weight:
-        metrics["n_unplaced"] = sum(batch.n_unplaced for batch in batches)
-    return metrics | {"lr": rate, "grad_norm": grad_norm}
-
-
-def _n_spans(batch: Batch) -> int:
-    """Count the cut spans."""
-    return 0 if batch.placement is None else int((batch.placement < 0).sum())
-
-
-@torch.no_grad()
-def validate(model: nn.Module, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype | None) -> Metrics:
-    """Measure masked loss (nats, every masked token weighing 1), accuracy, and each layer's expert load.
-
-    Batches with cut spans are asked for the loss and accuracy of their placement, and count for nothing else.
-    """
-    model.eval()
-    loss_sum, right, predicted = 0.0, 0, 0
-    placement_sum, n_right, n_spans = 0.0, 0, 0
-    counts: dict[int, np.ndarray] = {}
-    for batch in batches:
-        inputs, labels, _ = _to_device(batch, device)
-        with _precision(device, dtype):
-            output = model(**inputs)
-        if output.placed is not None:
-            placement_sum += float(output.placed.losses.double().sum())
-            n_right += int(output.placed.is_right.sum())
-            n_spans += _n_spans(batch)
-            continue
-        asked = labels != IGNORED
-        loss_sum += float(label_losses(output.logits, labels).double().sum())
-        right += int((output.logits.argmax(-1) == labels)[asked].sum())
-        predicted += int(asked.sum())
-        _add_counts(counts, output.routings)
-    measured: Metrics = {}
-    if predicted:
-        experts = [{"layer": layer, **asdict(expert_load(n))} for layer, n in counts.items()]
-        measured = {"loss": loss_sum / predicted, "accuracy": right / predicted, "experts": experts}
-    if n_spans:
-        measured |= {"placement_loss": placement_sum / n_spans, "placement_accuracy": n_right / n_spans}
-    return measured
-
-
-def _add_counts(counts: dict[int, np.ndarray], routings: Sequence[Routing]) -> None:
-    for routing in routings:
-        new = routing.counts().cpu().numpy()
-        counts[routing.layer] = counts.get(routing.layer, 0) + new
+    def finish(self) -> None:
+        """Wait until everything is written."""
 
 
 @contextmanager
@@ -185,49 +60,103 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 def fit(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     training: TrainingBatches,
     validation: Sequence[Batch],
-    config: RunConfig,
-    *,
-    first_step: int,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    record: Callable[[Metrics], None],
-    save: Callable[[int], None],
+    keeper: Keeper,
+    speed: SpeedMeter,
 ) -> None:
-    """Train from ``first_step`` to the end.
-
-    Parameters
-    ----------
-    record
-        Gets a ``{"kind": "train", ...}`` after each step and a ``{"kind": "valid", ...}`` at each evaluation.
-    save
-        Called with the number of finished steps whenever a state is due.
+    """Train from where the learner is to the end.
 
     Raises
     ------
+    RunError
+        After a bad step where ``health.on_bad_step`` is ``stop``, after too many, or when a layer's routing collapsed.
     KeyboardInterrupt
-        After SIGINT or SIGTERM, once the step is finished and saved.
+        After SIGINT or SIGTERM to any process, once the step is finished and the state is whole.
     """
-    steps, started = config.train.steps, time.monotonic()
     with stop_on_signal() as is_stopping:
-        for step, batches in enumerate(
-            training.stream(first_step, steps, config.train.micro_batch_windows), start=first_step
-        ):
-            began = time.monotonic()
-            metrics = train_step(model, optimizer, batches, config, step, device, dtype)
-            done = step + 1
-            ended = time.monotonic()
-            n_tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
-            speed = {"tokens_per_s": n_tokens / (ended - began), "seconds": ended - started}
-            record({"kind": "train", "step": done, **metrics, **speed})
-            if done % config.train.eval_every_steps == 0 or done == steps:
-                measured = validate(model, validation, device, dtype)
-                if measured:
-                    record({"kind": "valid", "step": done, **measured})
-            if done % config.train.save_every_steps == 0 or done == steps or is_stopping():
-                save(done)
-            if is_stopping() and done < steps:
-                raise KeyboardInterrupt
+        while learner.step < learner.run.train.steps:
+            _fit_until_rollback(learner, training, validation, keeper, speed, is_stopping)
+    keeper.finish()
+
+
+def _fit_until_rollback(
+    learner: Learner,
+    training: TrainingBatches,
+    validation: Sequence[Batch],
+    keeper: Keeper,
+    speed: SpeedMeter,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Train to the end, or until a state of an earlier step was taken up again."""
+    train, world = learner.run.train, learner.world
+    last = learner.cursor + train.steps - learner.step
+    coming = training.stream(learner.cursor, last, train.micro_batch_windows, world.rank, world.size)
+    while learner.step < train.steps:
+        began = time.monotonic()
+        batches = next(coming)
+        waited = time.monotonic() - began
+        report = train_step(learner, batches, is_stopping=is_stopping())
+        learner.step, learner.cursor = learner.step + 1, learner.cursor + 1
+        measured = speed.step(time.monotonic() - began, waited, report.n_tokens)
+        if report.problem is not None and not _live_with(report, learner, keeper):
+            coming.close()
+            return
+        record = {"kind": "train", "step": learner.step, **report.metrics, **measured}
+        if report.layers:
+            record["experts"] = [layer.record(with_load=False) for layer in report.layers]
+        keeper.record(record)
+        learner.collapse.look(learner.step, report.layers)
+        is_last = learner.step == train.steps
+        if learner.step % train.eval_every_steps == 0 or is_last:
+            _evaluate(learner, validation, keeper)
+        if learner.step % train.save_every_steps == 0 or is_last or report.is_stopping:
+            keeper.save()
+        if report.is_stopping and not is_last:
+            keeper.finish()
+            raise KeyboardInterrupt
+
+
+def _live_with(report: StepReport, learner: Learner, keeper: Keeper) -> bool:
+    """Do what the settings say about a bad step; False after a rollback.
+
+    Raises
+    ------
+    RunError
+        If the run is to stop.
+    """
+    what, step = learner.run.health.on_bad_step, learner.step
+    is_overflow = learner.scale is not None and "float16" in (report.problem or "")
+    if what == "stop" and not is_overflow:
+        raise RunError(
+            f"step {step}: {report.problem}. The run stopped; its last state is kept, and the same command goes on from "
+            "there. Lower optim.lr or raise optim.warmup_steps and start in a new folder, or go past such batches with "
+            "--set health.on_bad_step=skip or rollback"
+        )
+    if what == "skip" or is_overflow:
+        text = f"the weights were left as they were: {report.problem}"
+        keeper.record({"kind": "event", "step": step, "event": "skipped", "text": text})
+        return True
+    keeper.roll_back()
+    text = f"back to the state of step {learner.step}, past the batches since: {report.problem}"
+    keeper.record({"kind": "event", "step": step, "event": "rolled back", "text": text})
+    return False
+
+
+def _evaluate(learner: Learner, validation: Sequence[Batch], keeper: Keeper) -> None:
+    """Validate on every process: all of them need the result, and a model that is cut up needs all of them."""
+    device, dtype = learner.world.device, learner.dtype
+    measured = validate(learner.model, validation, device, dtype)
+    if not measured:
+        return
+    judged = measured
+    if learner.ema is not None:
+        with learner.ema.in_place_of_weights():
+            judged = validate(learner.model, validation, device, dtype)
+        measured |= {f"ema_{name}": judged[name] for name in ("loss", "placement_loss") if name in judged}
+    keeper.record({"kind": "valid", "step": learner.step, **measured})
+    loss = judged.get("loss", 0.0) + judged.get("placement_loss", 0.0)
+    if learner.run.train.keep_best and (learner.best is None or loss < learner.best["loss"]):
+        learner.best = {"step": learner.step, "loss": loss}
+        keeper.keep_best()

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-import umbel
-from umbel.config import RunConfig, from_dict, to_dict
-from umbel.data.batches import Batch, TrainingBatches, collate
+from umbel.config import RunConfig, to_dict
+from umbel.data.batches import TrainingBatches
 from umbel.data.corpus.store import Corpus
-from umbel.data.kmers import Encoding
-from umbel.data.masking import Example, anchor_frac, hidden_positions, hide
-from umbel.data.objectives import make_example
-from umbel.data.tokenizers import Tokens, describe, hf_tokenizer, make_tokens, require_vocabulary
-from umbel.errors import ConfigError, RunError
-from umbel.files import write_json, writing
-from umbel.model.backbone import count_parameters
+from umbel.data.tokenizers import hf_tokenizer, make_tokens, require_vocabulary
+from umbel.errors import RunError
 from umbel.model.checkpoint import save_checkpoint
-from umbel.model.hf import UmbelForMaskedLM, new_model
-from umbel.ops.devices import autocast_dtype, resolve_device
+from umbel.ops.devices import autocast_dtype
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.loop import Metrics, fit
-from umbel.train.optim import make_optimizer
-from umbel.train.state import load_newest_state, rewind_metrics, save_state
+from umbel.train.learner import Learner, untrained_model
+from umbel.train.log import RunLog
+from umbel.train.loop import fit
+from umbel.train.plan import announcement
+from umbel.train.processes import World, join_world
+from umbel.train.run_folder import describe_run, differences, open_run
+from umbel.train.run_page import write_run_page
+from umbel.train.speed import SpeedMeter, matrix_rate
+from umbel.train.state import StateWriter, newest_state
+from umbel.train.step import Metrics
+from umbel.train.validation import placement_batches, validation_batches
 
 
 @dataclass(frozen=True)
@@ -43,167 +39,54 @@ class PretrainResult:
     valid: Metrics
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """List where two nested dictionaries differ, as ``a.b: old -> new``."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a} -> {b}")
-    return found
+class _RunKeeper:
+    """Writes a run's log, states and checkpoints; what one process writes, all of them prepare."""
+
+    def __init__(self, folder: Path, learner: Learner, log: RunLog | None, states: StateWriter, reporter: Reporter):
+        self._folder, self._learner, self._log, self._states = folder, learner, log, states
+        self._reporter = reporter
+        tokens = make_tokens(learner.run.tokens)
+        self._tokens, self._tokenizer = tokens, hf_tokenizer(tokens, learner.run.corpus.window_bp)
+
+    def record(self, record: Metrics) -> None:
+        if self._log is not None:
+            self._log(record)
+
+    def save(self) -> None:
+        self._states.save(self._learner.step, self._learner.tensors(), self._learner.numbers())
+
+    def keep_best(self) -> None:
+        self.write_checkpoint("best", averaged=self._learner.ema is not None)
+
+    def roll_back(self) -> None:
+        self._states.wait()
+        restore(self._learner, self._folder / "state", self._reporter, after_rollback=True)
+
+    def finish(self) -> None:
+        self._states.wait()
+
+    def write_checkpoint(self, name: str, *, averaged: bool = False) -> Path:
+        """Write the weights, or their averages, as a checkpoint for umbel and transformers."""
+        learner = self._learner
+        with learner.ema.in_place_of_weights() if averaged and learner.ema is not None else nullcontext():
+            weights = learner.spread.whole_weights()
+
+        def write() -> None:
+            model = untrained_model(learner.run, self._tokens)
+            model.load_state_dict(weights)
+            save_checkpoint(self._folder / name, model, self._tokenizer)
+
+        learner.world.first(write)
+        return self._folder / name
 
 
-def _open_run(
-    folder: Path, run: RunConfig, corpus: Corpus, tokens: Tokens, device: torch.device, reporter: Reporter
-) -> None:
-    """Write ``run.json``, or see that the one there is of the same run."""
-    # The file that tokens.file names may change; k-mers follow from the settings.
-    vocabulary = describe(tokens).get("sha256")
-    facts = {
-        "config": to_dict(run),
-        "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
-        "vocabulary": vocabulary,
-        "umbel": umbel.__version__,
-        "torch": torch.__version__,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-    }
-    path = folder / "run.json"
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder}: not empty, and no run of ours (no run.json). Choose another --out")
-        write_json(path, facts)
-        return
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        # Through RunConfig, so that settings that came after that run count with their defaults.
-        old_config = to_dict(from_dict(RunConfig, old["config"], "config"))
-        old_hash = old["corpus"]["hash"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged ({error}); choose another --out") from error
-    except ConfigError as error:
-        raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
-    differences = _differences(
-        {"config": old_config, "corpus": {"hash": old_hash}, "vocabulary": old.get("vocabulary")},
-        {"config": facts["config"], "corpus": {"hash": corpus.hash}, "vocabulary": vocabulary},
-    )
-    if differences:
-        raise RunError(
-            f"{folder}: holds another run ({'; '.join(differences)}). Repeat that run's settings to continue it, "
-            "or choose another --out"
-        )
-    for key in ("device", "threads", "torch"):
-        if old.get(key) != facts[key]:
-            reporter.say(
-                f"warning: this run began with {key} {old.get(key)} and goes on with {facts[key]}: "
-                "the result is as good, but not the same to the last bit"
-            )
-
-
-def validation_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
-    """Take up to ``eval_windows`` evenly spaced windows of role ``valid``, masked the same way every time.
-
-    About ``mask_frac`` of the tokens are hidden, as in training. Evaluation (:mod:`umbel.evaluate`) hides bases
-    instead, the same ones for every vocabulary.
-    """
-    examples = []
-    for window_id in _validation_windows(corpus, run):
-        codes, _ = corpus.read_window(int(window_id))
-        encoding = tokens.encode(codes)
-        examples.append(hide(encoding, _hidden_bases(codes, encoding, run, int(window_id), tokens)))
-    return _cut(examples, run)
-
-
-def placement_batches(corpus: Corpus, run: RunConfig, tokens: Tokens) -> list[Batch]:
-    """Take the windows of :func:`validation_batches` with spans cut out, the same ones every time.
-
-    None where the run does not place spans; windows without room for them are left out.
-    """
-    if not run.masking.placement_weight:
-        return []
-    alone = replace(run.masking, uniform_weight=0.0, span_weight=0.0, placement_weight=1.0)
-    examples = []
-    for window_id in _validation_windows(corpus, run):
-        codes, soft_mask = corpus.read_window(int(window_id))
-        examples.append(make_example(codes, soft_mask, alone, run.train.seed, 0, int(window_id), tokens))
-    return _cut([example for example in examples if not example.is_unplaced], run)
-
-
-def _validation_windows(corpus: Corpus, run: RunConfig) -> np.ndarray:
-    ids = corpus.window_ids("valid")
-    if len(ids) <= run.train.eval_windows:
-        return ids
-    return ids[np.linspace(0, len(ids) - 1, run.train.eval_windows).astype(int)]
-
-
-def _cut(examples: Sequence[Example], run: RunConfig) -> list[Batch]:
-    size = run.train.micro_batch_windows
-    return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
-
-
-def untrained_model(run: RunConfig, tokens: Tokens) -> UmbelForMaskedLM:
-    """Make the network that a run begins with; one that is to place spans has a head for it."""
-    placement = run.masking.placement_weight > 0
-    return new_model(run.model, run.corpus.window_bp, run.train.seed, describe(tokens), placement=placement)
-
-
-def _hidden_bases(codes: np.ndarray, encoding: Encoding, run: RunConfig, window_id: int, tokens: Tokens) -> np.ndarray:
-    """Choose bases, ``(L,)`` bool, whose tokens are ``mask_frac`` of all."""
-    frac, seed = run.masking.mask_frac, run.train.seed
-    if tokens.n_covering > 1:
-        return hidden_positions(codes, seed, window_id, anchor_frac(frac, tokens))
-    begins = np.zeros(len(codes), bool)
-    begins[encoding.starts[1:-1]] = True
-    return begins & hidden_positions(codes, seed, window_id, frac)
-
-
-class _Log:
-    """Writes each measurement to ``metrics.jsonl``, TensorBoard and the progress bar."""
-
-    def __init__(self, folder: Path, run: RunConfig, first_step: int, reporter: Reporter, stack: ExitStack):
-        self._path = folder / "metrics.jsonl"
-        earlier = rewind_metrics(self._path, first_step)
-        self.last: dict[str, Metrics] = {record["kind"]: record for record in earlier}
-        self._file = stack.enter_context(self._path.open("a", encoding="utf-8"))
-        self._task = reporter.start(f"training {run.name}", run.train.steps, "steps", done=first_step)
-        stack.callback(self._task.close)
-        self._board: Any = None
-        if find_spec("tensorboard") is None:
-            reporter.say("tensorboard is not installed (pip install 'umbel[train]'): curves go to metrics.jsonl only")
-        else:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-            stack.callback(self._board.close)
-
-    def __call__(self, record: Metrics) -> None:
-        with writing(self._path):
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-        self.last[record["kind"]] = record
-        if self._board is not None:
-            for name, value in record.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
-            for layer in record.get("experts", ()):
-                for name in ("max_over_mean", "cv", "n_dead"):
-                    self._board.add_scalar(f"experts/layer_{layer['layer']}/{name}", layer[name], record["step"])
-        if record["kind"] == "train":
-            self._task.advance(1, self._note(record))
-
-    def _note(self, record: Metrics) -> str:
-        parts = []
-        if "loss" in record:
-            parts.append(f"loss {record['loss']:.3f} acc {record['accuracy']:.3f}")
-        if "placement_loss" in record:
-            parts.append(f"placed {record['placement_accuracy']:.3f}")
-        parts.append(f"{record['tokens_per_s']:,.0f} tok/s")
-        valid = self.last.get("valid", {})
-        if "loss" in valid:
-            parts.append(f"valid {valid['loss']:.3f}")
-        return " ".join(parts)
+def restore(learner: Learner, folder: Path, reporter: Reporter, *, after_rollback: bool = False) -> bool:
+    """Load the newest whole state, if there is one; tell whether there was."""
+    found = learner.world.first(lambda: newest_state(folder, reporter))
+    if found is None:
+        return False
+    learner.load(*found, after_rollback=after_rollback)
+    return True
 
 
 def pretrain(
@@ -211,9 +94,12 @@ def pretrain(
 ) -> PretrainResult:
     """Train a masked language model; called again with the same arguments, it goes on where it was killed.
 
-    On a CPU with an unchanged number of threads the continued run is the same, bit for bit, as one that
-    never stopped. The folder gets ``run.json``, ``metrics.jsonl``, ``tensorboard/``, ``state/`` and, at the
-    end, ``checkpoint/`` for :func:`umbel.load` and ``transformers``.
+    On a CPU with an unchanged number of threads and processes the continued run is the same, bit for bit, as one that
+    never stopped; with another number of processes it is the same to rounding. Under torchrun every process calls
+    this with the same arguments, and they train one model together as ``run.parallel`` says.
+
+    The folder gets ``run.json``, ``metrics.jsonl``, ``tensorboard/``, ``state/``, ``run.html``, ``best/`` and, at the
+    end, ``checkpoint/`` (and ``checkpoint_ema/``) for :func:`umbel.load` and ``transformers``.
 
     Parameters
     ----------
@@ -222,70 +108,63 @@ def pretrain(
     corpus
         Folder made by :func:`umbel.build_corpus`, cut as ``run.corpus`` says.
     out
-        Run folder.
+        Run folder, on a file system that all processes see.
 
     Raises
     ------
     RunError
-        If the folder holds another run, the corpus is cut otherwise, or the loss stops being finite.
+        If the folder holds another run, the corpus is cut otherwise, steps are bad (see
+        :class:`~umbel.config.HealthConfig`), or a layer's routing collapsed.
+    ConfigError
+        If the processes cannot share the work as ``run`` says.
     OutputError
         If the disk is full. Earlier states are whole, and the same command continues from the last.
     """
-    reporter = reporter_or_silent(reporter)
-    place = resolve_device(device)
-    folder, source = Path(out), Corpus.open(corpus)
-    differences = _differences(to_dict(source.config), to_dict(run.corpus))
-    if differences:
+    with join_world(device) as world:
+        loud = reporter_or_silent(reporter if world.is_first else None)
+        return _pretrain(run, Path(corpus), Path(out), world, loud)
+
+
+def _open_corpus(path: Path, run: RunConfig) -> Corpus:
+    source = Corpus.open(path)
+    found = differences(to_dict(source.config), to_dict(run.corpus))
+    if found:
         raise RunError(
-            f"{corpus}: built with other settings than recipe {run.name} wants ({'; '.join(differences)}). Build it "
+            f"{path}: built with other settings than recipe {run.name} wants ({'; '.join(found)}). Build it "
             f"with --recipe {run.name}, or repeat its settings with --set corpus.NAME=VALUE"
         )
+    return source
+
+
+def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter: Reporter) -> PretrainResult:
+    world.share_of(run.train.batch_windows)
+    source = _open_corpus(corpus, run)
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
-    tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
-    _open_run(folder, run, source, tokens, place, reporter)
-    model = untrained_model(run, tokens).to(place)
-    optimizer = make_optimizer(model, run.optim)
-    first_step = _restore(folder / "state", model, optimizer, place, reporter)
-    total, active = count_parameters(run.model)
-    reporter.say(f"{run.name}: {total:,} parameters, {active:,} active, on {place}, corpus {source.hash[:12]}")
-    if model.placement is not None:
-        reporter.say(f"and {sum(p.numel() for p in model.placement.parameters()):,} parameters that place cut spans")
-
+    dtype = autocast_dtype(world.device, run.train.autocast)
+    facts = describe_run(run, source, tokens, world)
+    world.first(lambda: open_run(folder, facts, reporter))
+    for line in announcement(run, n_processes=world.size, device=world.device, dtype=dtype):
+        reporter.say(line)
     training = TrainingBatches(source, run, tokens, reporter)
     for line in training.told():
         reporter.say(line)
-
-    def save(step: int) -> None:
-        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        save_state(folder / "state", step, content, run.train.keep_states)
-
+    learner = Learner(untrained_model(run, tokens), run, world, dtype)
     with ExitStack() as stack:
-        log = _Log(folder, run, first_step, reporter, stack)
-        fit(
-            model,
-            optimizer,
-            training,
-            [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)],
-            run,
-            first_step=first_step,
-            device=place,
-            dtype=autocast_dtype(place, run.train.autocast),
-            record=log,
-            save=save,
-        )
-    save_checkpoint(folder / "checkpoint", model, tokenizer)
-    return PretrainResult(folder, folder / "checkpoint", log.last.get("train", {}), log.last.get("valid", {}))
-
-
-def _restore(
-    folder: Path, model: UmbelForMaskedLM, optimizer: torch.optim.Optimizer, device: torch.device, reporter: Reporter
-) -> int:
-    """Load the newest whole state, if any; give the number of finished steps."""
-    state = load_newest_state(folder, device, reporter)
-    if state is None:
-        return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    reporter.say(f"continuing after step {state['step']:,}")
-    return int(state["step"])
+        states = StateWriter(folder / "state", run.train.keep_states, world)
+        stack.callback(states.close)
+        if restore(learner, folder / "state", reporter):
+            reporter.say(f"continuing after step {learner.step:,}")
+        elif run.health.on_bad_step == "rollback":
+            states.save(0, learner.tensors(), learner.numbers())
+        log = stack.enter_context(RunLog(folder, run, learner.step, reporter)) if world.is_first else None
+        keeper = _RunKeeper(folder, learner, log, states, reporter)
+        speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype))
+        validation = [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)]
+        fit(learner, training, validation, keeper, speed)
+        checkpoint = keeper.write_checkpoint("checkpoint")
+        if learner.ema is not None:
+            keeper.write_checkpoint("checkpoint_ema", averaged=True)
+        last = {} if log is None else log.last
+    world.first(lambda: write_run_page(folder))
+    return PretrainResult(folder, checkpoint, last.get("train", {}), last.get("valid", {}))

@@ -11,13 +11,14 @@ from umbel.config import MaskingConfig, to_dict
 from umbel.data.batches import TrainingBatches, collate
 from umbel.data.kmers import KmerTokens
 from umbel.data.objectives import make_example
-from umbel.errors import RunError
 from umbel.evaluate.training_curve import read_curve
 from umbel.model.hf import new_model
-from umbel.train.loop import train_step, validate
-from umbel.train.optim import make_optimizer
-from umbel.train.pretrain import placement_batches, pretrain, untrained_model, validation_batches
+from umbel.train.learner import Learner, untrained_model
+from umbel.train.pretrain import pretrain
+from umbel.train.processes import World
 from umbel.train.state import read_metrics
+from umbel.train.step import train_step, validate
+from umbel.train.validation import placement_batches, validation_batches
 
 CPU, ONE = torch.device("cpu"), KmerTokens(1)
 
@@ -28,8 +29,8 @@ def quiet_run(**masking):
 
 
 def one_step(run, batches, dtype=None):
-    model = untrained_model(run, ONE)
-    return train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, dtype), model
+    learner = Learner(untrained_model(run, ONE), run, World(CPU), dtype)
+    return train_step(learner, batches).metrics, learner.model
 
 
 def batches_of(corpus, run, n):
@@ -128,13 +129,22 @@ def test_bf16_gives_nearly_the_same_placement_loss(toy_corpus):
     assert narrow["placement_loss"] == pytest.approx(wide["placement_loss"], rel=2e-2)
 
 
-def test_a_placement_loss_that_is_not_finite_stops_the_run(toy_corpus):
+def test_a_placement_loss_that_is_not_finite_makes_a_bad_step(toy_corpus):
     run = quiet_run(uniform_weight=0.0, span_weight=0.0)
     model = untrained_model(run, ONE)
     with torch.no_grad():
         model.placement.key.weight.fill_(float("nan"))
-    with pytest.raises(RunError, match=r"step 4: the loss is 0.0, that of span placement nan and the gradient norm"):
-        train_step(model, make_optimizer(model, run.optim), some_batches(toy_corpus, run, 6), run, 4, CPU, None)
+    report = train_step(Learner(model, run, World(CPU)), some_batches(toy_corpus, run, 6))
+    assert "the loss is nan" in report.problem
+
+
+def test_a_micro_batch_without_spans_gives_the_head_a_gradient_of_zero(toy_corpus):
+    """Or processes would wait for each other's for ever."""
+    run = quiet_run(placement_weight=1e-9)
+    learner = Learner(untrained_model(run, ONE), run, World(CPU))
+    report = train_step(learner, some_batches(toy_corpus, run, 2))
+    assert "placement_loss" not in report.metrics
+    assert not learner.model.placement.query.weight.grad.any()
 
 
 def test_validation_asks_the_same_of_every_run_and_placement_beside_it(toy_corpus):
@@ -197,13 +207,16 @@ def test_a_tiny_model_learns_to_place_spans_by_what_stands_beside_the_gaps():
     run = toy_run(steps=60, balance_coef=0.0, z_coef=0.0)
     run = replace(run, masking=masking, model=replace(run.model, pattern="Md", d_model=32))
     model = untrained_model(run, ONE)
-    optimizer = make_optimizer(model, run.optim)
+    learner = Learner(model, run, World(CPU))
 
     def batch(step, n=16):
         windows = [blocks(draws) for _ in range(n)]
         return collate([make_example(w, w > 4, masking, 0, step, i, ONE) for i, w in enumerate(windows)])
 
-    told = [train_step(model, optimizer, [batch(step)], run, step, CPU, None) for step in range(60)]
+    told = []
+    for step in range(60):
+        told.append(train_step(learner, [batch(step)]).metrics)
+        learner.step += 1
     measured = validate(model, [batch(10_000 + i) for i in range(4)], CPU, None)
     assert told[0]["placement_loss"] == pytest.approx(np.log(4), rel=0.1)
     assert measured["placement_accuracy"] > 0.5
