@@ -21,7 +21,7 @@ from umbel.errors import RunError
 from umbel.model.heads import IGNORED, label_losses
 from umbel.model.moe import Router, follow_load
 from umbel.model.routing import Routing, balance_loss, expert_load, z_loss
-from umbel.train.optim import learning_rate
+from umbel.train.schedule import learning_rate
 
 Metrics = dict[str, Any]
 
@@ -44,7 +44,7 @@ def _precision(device: torch.device, dtype: torch.dtype | None) -> Any:
 
 def train_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     batches: Sequence[Batch],
     config: RunConfig,
     step: int,
@@ -71,7 +71,8 @@ def train_step(
     placement_sum, n_right = 0.0, 0
     biased = [m for m in model.modules() if isinstance(m, Router) and m.gating == "bias"]
     counts: dict[int, np.ndarray] = {}
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     for batch in batches:
         inputs, labels, weights = _to_device(batch, device)
         with _precision(device, dtype):
@@ -103,9 +104,10 @@ def train_step(
             "last state is kept. Lower optim.lr or raise optim.warmup_steps, and start in a new folder."
         )
     rate = learning_rate(config.optim, step, config.train.steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
     for router in biased:
         follow_load(router, torch.from_numpy(counts[router.layer]), config.train.bias_rate)
     metrics: Metrics = {"loss": loss_sum, "accuracy": right / predicted} if predicted else {}
@@ -186,7 +188,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 def fit(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     training: TrainingBatches,
     validation: Sequence[Batch],
     config: RunConfig,
@@ -217,7 +219,7 @@ def fit(
             training.stream(first_step, steps, config.train.micro_batch_windows), start=first_step
         ):
             began = time.monotonic()
-            metrics = train_step(model, optimizer, batches, config, step, device, dtype)
+            metrics = train_step(model, optimizers, batches, config, step, device, dtype)
             done = step + 1
             ended = time.monotonic()
             n_tokens = sum(int(batch.attention_mask.sum()) for batch in batches)

@@ -29,7 +29,8 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.loop import Metrics, fit
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
+from umbel.train.schedule import require_schedule
 from umbel.train.state import load_newest_state, rewind_metrics, save_state
 
 
@@ -232,6 +233,7 @@ def pretrain(
         If the disk is full. Earlier states are whole, and the same command continues from the last.
     """
     reporter = reporter_or_silent(reporter)
+    require_schedule(run.optim, run.train.steps)
     place = resolve_device(device)
     folder, source = Path(out), Corpus.open(corpus)
     differences = _differences(to_dict(source.config), to_dict(run.corpus))
@@ -245,8 +247,8 @@ def pretrain(
     tokenizer = hf_tokenizer(tokens, run.corpus.window_bp)
     _open_run(folder, run, source, tokens, place, reporter)
     model = untrained_model(run, tokens).to(place)
-    optimizer = make_optimizer(model, run.optim)
-    first_step = _restore(folder / "state", model, optimizer, place, reporter)
+    optimizers = make_optimizers(model, run.optim)
+    first_step = _restore(folder / "state", model, optimizers, place, reporter)
     total, active = count_parameters(run.model)
     reporter.say(f"{run.name}: {total:,} parameters, {active:,} active, on {place}, corpus {source.hash[:12]}")
     if model.placement is not None:
@@ -257,14 +259,14 @@ def pretrain(
         reporter.say(line)
 
     def save(step: int) -> None:
-        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        content = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
         save_state(folder / "state", step, content, run.train.keep_states)
 
     with ExitStack() as stack:
         log = _Log(folder, run, first_step, reporter, stack)
         fit(
             model,
-            optimizer,
+            optimizers,
             training,
             [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)],
             run,
@@ -279,13 +281,18 @@ def pretrain(
 
 
 def _restore(
-    folder: Path, model: UmbelForMaskedLM, optimizer: torch.optim.Optimizer, device: torch.device, reporter: Reporter
+    folder: Path,
+    model: UmbelForMaskedLM,
+    optimizers: Sequence[torch.optim.Optimizer],
+    device: torch.device,
+    reporter: Reporter,
 ) -> int:
     """Load the newest whole state, if any; give the number of finished steps."""
     state = load_newest_state(folder, device, reporter)
     if state is None:
         return 0
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     reporter.say(f"continuing after step {state['step']:,}")
     return int(state["step"])

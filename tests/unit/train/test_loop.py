@@ -11,7 +11,7 @@ from umbel.data.masking import Example
 from umbel.errors import RunError
 from umbel.model.hf import new_model
 from umbel.train.loop import train_step, validate
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 from umbel.train.pretrain import validation_batches
 
 CPU = torch.device("cpu")
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 def one_step(corpus, run, micro):
     model = new_model(run.model, 256, 0)
-    optimizer = make_optimizer(model, run.optim)
+    optimizers = make_optimizers(model, run.optim)
     batches = TrainingBatches(corpus, run, KmerTokens(1)).micro_batches(0, micro)
-    metrics = train_step(model, optimizer, batches, run, 0, CPU, None)
+    metrics = train_step(model, optimizers, batches, run, 0, CPU, None)
     return metrics, model
 
 
@@ -49,7 +49,7 @@ def test_loss_by_hand_weights_soft_masked_bases_and_counts_only_the_masked(toy_c
                 weight += w
                 right += int(logs[b, t].argmax() == batch.labels[b, t])
                 asked += 1
-    metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, None)
+    metrics = train_step(model, make_optimizers(model, run.optim), batches, run, 0, CPU, None)
     assert metrics["loss"] == pytest.approx(total / weight, rel=1e-5)
     assert metrics["accuracy"] == pytest.approx(right / asked)
 
@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(toy_corpus):
     before = model.backbone.layers[0].mixer.out_proj.weight.detach().clone()
     batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 4)
     with pytest.raises(RunError, match=r"step 3: the loss is nan .* Lower optim.lr or raise optim.warmup_steps"):
-        train_step(model, make_optimizer(model, run.optim), batches, run, 3, CPU, None)
+        train_step(model, make_optimizers(model, run.optim), batches, run, 3, CPU, None)
     assert torch.equal(model.backbone.layers[0].mixer.out_proj.weight, before)
 
 
@@ -106,8 +106,8 @@ def test_bf16_autocast_trains_on_a_cpu_when_asked_to(toy_corpus):
     batches = TrainingBatches(toy_corpus, run, KmerTokens(1)).micro_batches(0, 2)
     with pytest.MonkeyPatch.context():
         torch.use_deterministic_algorithms(False)
-        metrics = train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, torch.bfloat16)
-    wide = train_step(new_model(run.model, 256, 0), make_optimizer(model, run.optim), batches, run, 0, CPU, None)
+        metrics = train_step(model, make_optimizers(model, run.optim), batches, run, 0, CPU, torch.bfloat16)
+    wide = train_step(new_model(run.model, 256, 0), make_optimizers(model, run.optim), batches, run, 0, CPU, None)
     assert metrics["loss"] == pytest.approx(wide["loss"], rel=2e-2)
 
 
@@ -145,7 +145,7 @@ def test_packed_rows_give_the_loss_and_gradient_of_their_sequences_alone(toy_cor
     for given in (batches, list(unpacked(batches))):
         model = new_model(run.model, 256, 0)
         measured = validate(model, given, CPU, None)
-        results.append((train_step(model, make_optimizer(model, run.optim), given, run, 0, CPU, None), measured))
+        results.append((train_step(model, make_optimizers(model, run.optim), given, run, 0, CPU, None), measured))
     (packed, packed_valid), (alone, alone_valid) = results
     assert packed["loss"] == pytest.approx(alone["loss"], rel=1e-5)
     assert packed["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-3)

@@ -15,7 +15,7 @@ from umbel.errors import RunError
 from umbel.evaluate.training_curve import read_curve
 from umbel.model.hf import new_model
 from umbel.train.loop import train_step, validate
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 from umbel.train.pretrain import placement_batches, pretrain, untrained_model, validation_batches
 from umbel.train.state import read_metrics
 
@@ -29,7 +29,7 @@ def quiet_run(**masking):
 
 def one_step(run, batches, dtype=None):
     model = untrained_model(run, ONE)
-    return train_step(model, make_optimizer(model, run.optim), batches, run, 0, CPU, dtype), model
+    return train_step(model, make_optimizers(model, run.optim), batches, run, 0, CPU, dtype), model
 
 
 def batches_of(corpus, run, n):
@@ -134,7 +134,7 @@ def test_a_placement_loss_that_is_not_finite_stops_the_run(toy_corpus):
     with torch.no_grad():
         model.placement.key.weight.fill_(float("nan"))
     with pytest.raises(RunError, match=r"step 4: the loss is 0.0, that of span placement nan and the gradient norm"):
-        train_step(model, make_optimizer(model, run.optim), some_batches(toy_corpus, run, 6), run, 4, CPU, None)
+        train_step(model, make_optimizers(model, run.optim), some_batches(toy_corpus, run, 6), run, 4, CPU, None)
 
 
 def test_validation_asks_the_same_of_every_run_and_placement_beside_it(toy_corpus):
@@ -197,13 +197,13 @@ def test_a_tiny_model_learns_to_place_spans_by_what_stands_beside_the_gaps():
     run = toy_run(steps=60, balance_coef=0.0, z_coef=0.0)
     run = replace(run, masking=masking, model=replace(run.model, pattern="Md", d_model=32))
     model = untrained_model(run, ONE)
-    optimizer = make_optimizer(model, run.optim)
+    optimizers = make_optimizers(model, run.optim)
 
     def batch(step, n=16):
         windows = [blocks(draws) for _ in range(n)]
         return collate([make_example(w, w > 4, masking, 0, step, i, ONE) for i, w in enumerate(windows)])
 
-    told = [train_step(model, optimizer, [batch(step)], run, step, CPU, None) for step in range(60)]
+    told = [train_step(model, optimizers, [batch(step)], run, step, CPU, None) for step in range(60)]
     measured = validate(model, [batch(10_000 + i) for i in range(4)], CPU, None)
     assert told[0]["placement_loss"] == pytest.approx(np.log(4), rel=0.1)
     assert measured["placement_accuracy"] > 0.5
