@@ -45,7 +45,7 @@ from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.progress import Reporter
 from umbel.train.ablations import FAMILIES, cpu_hour, family
 from umbel.train.loop import train_step, validate
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 from umbel.train.pretrain import placement_batches, pretrain, untrained_model, validation_batches
 from umbel.train.recipes import hyenamoe_tiny, load_recipe
 from umbel.train.state import read_metrics
@@ -208,7 +208,7 @@ def gate(arms: dict[str, RunConfig], corpus: Corpus) -> dict[str, float]:
         single = replace(run.train, batch_windows=1, micro_batch_windows=1, seed=0)
         model, cpu = untrained_model(replace(run, train=single), tokens), torch.device("cpu")
         batches = TrainingBatches(corpus, replace(run, train=single, balance=BalanceConfig()), tokens)
-        train_step(model, make_optimizer(model, run.optim), batches.micro_batches(0, 1), run, 0, cpu, None)
+        train_step(model, make_optimizers(model, run.optim), batches.micro_batches(0, 1), run, 0, cpu, None)
         moved = min(float(m.load_bias.abs().max()) for m in model.modules() if isinstance(m, Router))
         if not math.isclose(moved, run.train.bias_rate, rel_tol=1e-5):
             sys.exit(f"the bias of a router moved by {moved} in a step, not {run.train.bias_rate}: nothing is trained")

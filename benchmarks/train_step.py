@@ -27,7 +27,7 @@ from umbel.model.flops import count_flops
 from umbel.model.hf import new_model
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.train.loop import train_step
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 from umbel.train.recipes import load_recipe
 
 
@@ -54,12 +54,12 @@ def time_recipe(case: str, device: torch.device, steps: int) -> dict[str, object
         run = replace(run, corpus=replace(run.corpus, window_bp=int(window)))
         run = replace(run, train=replace(run.train, micro_batch_windows=1, batch_windows=1))
     model = new_model(run.model, run.corpus.window_bp, 0).to(device)
-    optimizer, batch = make_optimizer(model, run.optim), made_up_batch(run)
+    optimizers, batch = make_optimizers(model, run.optim), made_up_batch(run)
     dtype = autocast_dtype(device, run.train.autocast)
     seconds = []
     for step in range(steps + 2):
         took = measure.seconds(
-            lambda step=step: train_step(model, optimizer, [batch], run, step, device, dtype), device
+            lambda step=step: train_step(model, optimizers, [batch], run, step, device, dtype), device
         )
         if step >= 2:
             seconds.append(took)

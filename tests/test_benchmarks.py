@@ -254,7 +254,7 @@ def test_both_arms_have_the_pool_of_the_deep_species_and_are_asked_the_same(brea
     for name in ("breadth", "depth"):
         run = getattr(breadth, name)()
         run = replace(run, model=tiny_run.model, corpus=replace(run.corpus, window_bp=256, min_n50_bp=0))
-        run = replace(run, train=replace(tiny_run.train, steps=2))
+        run = replace(run, train=replace(tiny_run.train, steps=2), optim=tiny_run.optim)
         monkeypatch.setattr(breadth, name, lambda run=run: run)
     manifest = breadth.write_project(tmp_path / "project", small.sources)
     corpus = build_corpus(manifest, tmp_path / "corpus", breadth.depth().corpus)

@@ -132,7 +132,7 @@ def toy_run(**train: object):
         name="toy",
         model=replace(run.model, n_layers=2, d_model=16, d_state=4, ffn_hidden=24, n_experts=3),
         corpus=replace(run.corpus, window_bp=256, overlap_bp=64),
-        optim=replace(run.optim, warmup_steps=3, lr=1e-2),
+        optim=replace(run.optim, warmup_steps=min(3, int(train.get("steps", 12))), lr=1e-2),
         train=replace(
             run.train,
             **{

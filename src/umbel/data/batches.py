@@ -1,4 +1,4 @@
-"""Batches of a corpus for a training step: which windows, on which strand, corrupted how, in which rows."""
+"""Batches of a corpus for a training step: which windows, on which strand, in which pieces and rows, corrupted how."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from umbel.config import RunConfig
 from umbel.data.balance import balance_text, cap_chances
 from umbel.data.corpus.store import Corpus, Window
 from umbel.data.draws import SpeciesDraws
+from umbel.data.lengths import pieces, shortest_piece_bp, stage_bp
 from umbel.data.masking import IGNORED, Example, is_reversed
 from umbel.data.objectives import make_example
 from umbel.data.rows import PackedRows
@@ -25,6 +27,8 @@ from umbel.progress import Reporter
 
 if TYPE_CHECKING:
     from umbel.data.tokenizers import Tokens
+
+_PIECE_BITS = 40
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,15 @@ class TrainingBatches:
     Species are drawn by ``run.balance``; each shows its windows (or packed rows) in an order drawn for each of its
     epochs, every one once. With one species this is the corpus in epochs.
 
+    In a stage of ``run.train.length_stages`` a window is cut into pieces, each a row of its own. Windows, strands and
+    bases of a step are what they would be without stages.
+
     Parameters
     ----------
     corpus
         Where the windows of role ``train`` come from.
     run
-        Its balance, masking, rows of tokens, batch size, number of steps and seed are read.
+        Its balance, masking, rows of tokens, batch size, length stages, number of steps and seed are read.
     tokens
         How bases become tokens.
     reporter
@@ -141,12 +148,19 @@ class TrainingBatches:
     CorpusError
         If no window has the role ``train``.
     ConfigError
-        If the species cannot keep what ``run.balance`` promises.
+        If the species cannot keep what ``run.balance`` promises, or pieces of windows could be shorter than a token.
     """
 
     def __init__(self, corpus: Corpus, run: RunConfig, tokens: Tokens, reporter: Reporter | None = None):
         self._corpus, self._run, self._tokens = corpus, run, tokens
         row_tokens, train, balance = run.tokens.row_tokens, run.train, run.balance
+        for stage in train.length_stages:
+            if shortest_piece_bp(stage.window_bp) < tokens.shortest:
+                raise ConfigError(
+                    f"train.length_stages cuts windows into pieces of {stage.window_bp} bp, which may leave "
+                    f"{shortest_piece_bp(stage.window_bp)}, and a token has {tokens.shortest} bases: make the stage at "
+                    f"least {2 * tokens.shortest - 1} bp"
+                )
         self.windows = choose_windows(corpus, balance, train.seed)
         self.packed = (
             PackedRows(corpus, self.windows, run.masking, tokens, row_tokens, reporter) if row_tokens else None
@@ -165,24 +179,46 @@ class TrainingBatches:
         return np.array([self.packed.n_rows(species, 0) for species in range(len(self.windows.species))], np.int64)
 
     def rows(self, step: int, rank: int = 0, world_size: int = 1) -> list[list[Example]]:
-        """Make the rows of one step, steps counting from 0, or one process' share of them: the sequences in each."""
+        """Make the rows of one step, steps counting from 0, or one process' share of them: the sequences in each.
+
+        In a stage of short lengths a sample has several rows, one after the other.
+        """
+        return list(chain.from_iterable(self._samples(step, rank, world_size)))
+
+    def _samples(self, step: int, rank: int, world_size: int) -> list[list[list[Example]]]:
+        """Make the rows of each sample of one process."""
         draws = self.draws.rank_samples(step, rank, world_size)
-        rows: list[list[Example]] = [[] for _ in draws.sample]
+        samples: list[list[list[Example]]] = [[] for _ in draws.sample]
         # By species and number, because neighbouring rows share a window.
         for i in np.lexsort((draws.number, draws.species)).tolist():
             species, number = int(draws.species[i]), int(draws.number[i])
             if self.packed is not None:
-                rows[i] = self.packed.row(species, number)
+                samples[i] = [self.packed.row(species, number)]
             else:
-                rows[i] = [self._example(step, int(draws.sample[i]), self.windows.drawn(species, number))]
-        return rows
+                window_id = self.windows.drawn(species, number)
+                samples[i] = [[piece] for piece in self._pieces(step, int(draws.sample[i]), window_id)]
+        return samples
 
-    def _example(self, step: int, sample: int, window_id: int) -> Example:
-        masking, seed = self._run.masking, self._run.train.seed
+    def _pieces(self, step: int, sample: int, window_id: int) -> list[Example]:
+        """Make the examples of one window: one, or in a stage of short lengths one a piece."""
+        masking, seed, stages = self._run.masking, self._run.train.seed, self._run.train.length_stages
         codes, soft_mask = self._corpus.read_window(window_id)
         if is_reversed(masking, seed, step, sample):
             codes, soft_mask = revcomp(codes), soft_mask[::-1]
-        return make_example(codes, soft_mask, masking, seed, step, sample, self._tokens)
+        # A stream of random numbers is told by the sample and this: no two pieces share one, and the first has that of
+        # a whole window.
+        return [
+            make_example(
+                codes[start:end],
+                soft_mask[start:end],
+                masking,
+                seed,
+                step,
+                sample + (piece << _PIECE_BITS),
+                self._tokens,
+            )
+            for piece, (start, end) in enumerate(pieces(len(codes), stage_bp(stages, step, len(codes))))
+        ]
 
     def shown(self, step: int, rank: int = 0, world_size: int = 1) -> list[tuple[Window, bool]]:
         """Tell which windows a step shows where each is a row of its own, and which as reverse complements.
@@ -230,21 +266,55 @@ class TrainingBatches:
                 f"packed into {n_rows:,} rows of {width:,} tokens an epoch, {n_tokens / (n_rows * width):.2%} of them "
                 "filled"
             )
+        if train.length_stages:
+            lines.append(f"lengths: {self._lengths_told()}")
         return lines
 
-    def micro_batches(self, step: int, micro_batch_windows: int) -> list[Batch]:
-        """Cut one step's rows into padded micro-batches."""
-        rows = self.rows(step)
-        starts = range(0, len(rows), micro_batch_windows)
-        width = self._run.tokens.row_tokens
-        return [collate_rows(rows[start : start + micro_batch_windows], width) for start in starts]
+    def _lengths_told(self) -> str:
+        """Say how long the pieces of windows are, and over which steps."""
+        told, left = [], self._run.train.steps
+        for stage in self._run.train.length_stages:
+            told.append(f"pieces of {stage.window_bp:,} bp for {min(stage.steps, left):,} steps")
+            left -= min(stage.steps, left)
+        return ", then ".join([*told, f"whole windows for {left:,}"])
 
-    def stream(self, first_step: int, last_step: int, micro_batch_windows: int) -> Iterator[list[Batch]]:
-        """Give the steps from ``first_step`` up to ``last_step`` (exclusive), one step prepared ahead."""
+    def micro_batches(self, step: int, micro_batch_windows: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
+        """Cut one step's rows, or one process' share of them, into padded micro-batches.
+
+        Each is the rows of ``micro_batch_windows`` samples: as many bases in every stage, in more rows while windows
+        are cut, and as many micro-batches in every process, whatever the lengths of their windows.
+
+        Raises
+        ------
+        ConfigError
+            If the samples of a step cannot be shared out evenly.
+        """
+        n_samples = self._run.train.batch_windows
+        if n_samples % world_size:
+            raise ConfigError(
+                f"train.batch_windows is {n_samples}, and {world_size} processes cannot have equal shares of it: make "
+                f"it a multiple of {world_size}"
+            )
+        samples = self._samples(step, rank, world_size)
+        starts = range(0, len(samples), micro_batch_windows)
+        width = self._run.tokens.row_tokens
+        return [
+            collate_rows(list(chain.from_iterable(samples[start : start + micro_batch_windows])), width)
+            for start in starts
+        ]
+
+    def stream(
+        self, first_step: int, last_step: int, micro_batch_windows: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[list[Batch]]:
+        """Give the steps from ``first_step`` up to ``last_step`` (exclusive), one step prepared ahead.
+
+        Steps are those of the data; see :meth:`micro_batches` for the rest.
+        """
+        share = micro_batch_windows, rank, world_size
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self.micro_batches, first_step, micro_batch_windows)
+            coming = ahead.submit(self.micro_batches, first_step, *share)
             for step in range(first_step, last_step):
                 batches = coming.result()
                 if step + 1 < last_step:
-                    coming = ahead.submit(self.micro_batches, step + 1, micro_batch_windows)
+                    coming = ahead.submit(self.micro_batches, step + 1, *share)
                 yield batches

@@ -12,6 +12,7 @@ from umbel.config import (
     BalanceConfig,
     CorpusConfig,
     DuplicatesConfig,
+    LengthStage,
     MaskingConfig,
     ModelConfig,
     OptimConfig,
@@ -128,6 +129,42 @@ def tiny() -> RunConfig:
             z_coef=1e-3,
         ),
     )
+
+
+def _with_lengths(run: RunConfig, name: str, first_bp: int, second_bp: int) -> RunConfig:
+    """Cut windows into pieces for the first half of the steps, and into longer ones for a quarter."""
+    stages = LengthStage(first_bp, run.train.steps // 2), LengthStage(second_bp, run.train.steps // 4)
+    return replace(run, name=name, train=replace(run.train, length_stages=stages))
+
+
+def plantbimoe_lengths() -> RunConfig:
+    """Give ``plantbimoe`` with a warm-up of the sequence length: 2,048, then 8,192, then 32,768 bp.
+
+    Half of the steps see pieces of 2,048 bp, a quarter 8,192 bp, and the last quarter whole windows; all see the same
+    bases. The idea is HyenaDNA's, which takes shares of its own; these are ours. BiMamba costs as much per base at any
+    length: what may be gained is steadier training, not time.
+
+    References
+    ----------
+    Nguyen et al. 2023, "HyenaDNA", arXiv:2306.15794, section 3.2; Li et al. 2021, arXiv:2108.06084.
+
+    Examples
+    --------
+    >>> [(stage.window_bp, stage.steps) for stage in plantbimoe_lengths().train.length_stages]
+    [(2048, 15139), (8192, 7569)]
+    """
+    return _with_lengths(plantbimoe(), "plantbimoe_lengths", 2_048, 8_192)
+
+
+def tiny_lengths() -> RunConfig:
+    """Give ``tiny`` with pieces of 128 bp for half of its steps, then of 256 bp for a quarter, then whole windows.
+
+    Examples
+    --------
+    >>> [(stage.window_bp, stage.steps) for stage in tiny_lengths().train.length_stages]
+    [(128, 120), (256, 60)]
+    """
+    return _with_lengths(tiny(), "tiny_lengths", 128, 256)
 
 
 def _hyenamoe(name: str, pattern: str) -> RunConfig:
@@ -296,6 +333,7 @@ RECIPES = {
     for function in (
         plantbimoe,
         plantbimoe_as_released,
+        plantbimoe_lengths,
         plantbimoe_small,
         tiny,
         hyenamoe_fast,
@@ -304,6 +342,7 @@ RECIPES = {
         hyenamoe_tiny,
         tiny_spans,
         tiny_placement,
+        tiny_lengths,
         breadth,
         depth,
     )

@@ -12,7 +12,7 @@ from umbel.errors import CheckpointError
 from umbel.model.checkpoint import load_checkpoint, save_checkpoint
 from umbel.model.hf import new_model
 from umbel.model.placement import SpanPlacement
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 
 ROWS = torch.tensor(
     [
@@ -84,7 +84,7 @@ def test_a_model_has_the_head_only_if_told_to_and_is_the_same_otherwise():
 
 def test_the_projections_are_decayed_as_others_are():
     model = new_model(toy_run().model, 256, 3, placement=True)
-    decayed = make_optimizer(model, OptimConfig()).param_groups[0]["params"]
+    decayed = make_optimizers(model, OptimConfig())[0].param_groups[0]["params"]
     assert all(any(p is q for q in decayed) for p in model.placement.parameters())
 
 
