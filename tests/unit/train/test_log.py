@@ -124,7 +124,7 @@ def test_the_bar_shows_loss_speed_and_validation_and_goes_back_with_a_rollback(t
         log(train(6))
         log.roll_back(7, 5, "the loss is nan")
         log({"kind": "train", "step": 6, "placement_loss": 1.0, "placement_accuracy": 0.25, "tokens_per_s": 7.0})
-    lines = shown.getvalue().splitlines()
+    lines = shown.getvalue().strip().splitlines()
     assert "training toy" in lines[0] and " 4/12 " in lines[0]
     assert any(" 5/12 " in x and "loss 1.500 acc 0.250 placed 0.500 5,000 tok/s" in x for x in lines)
     assert " 6/12 " in lines[-1] and "placed 0.250 7 tok/s" in lines[-1]
