@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +39,46 @@ def template(folder: Path, name: str, filters: Mapping[str, Any]) -> Any:
     )
     environment.filters |= filters
     return environment.get_template(name)
+
+
+# Ends and middle of a brown-white-violet scale: told apart with any colour vision, and in grey by the numbers.
+_LESS, _EVEN, _MORE = (179, 88, 6), (250, 250, 248), (84, 39, 136)
+_FULL_COLOUR_LOG2 = 2.0
+
+
+def cell_colour(share: float, load: float) -> tuple[str, str]:
+    """Background and text colour of a share: violet above the load beside it, brown below, grey where that is 0.
+
+    Examples
+    --------
+    >>> cell_colour(0.25, 0.25)
+    ('rgb(250, 250, 248)', '#1c1c1a')
+    """
+    if load <= 0:
+        return "#e4e4e0", "#6b6b66"
+    position = max(-1.0, min(1.0, log2(max(share, 1e-9) / load) / _FULL_COLOUR_LOG2))
+    end = _MORE if position > 0 else _LESS
+    mixed = [round(even + abs(position) * (full - even)) for even, full in zip(_EVEN, end, strict=True)]
+    luminance = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2]
+    return f"rgb({mixed[0]}, {mixed[1]}, {mixed[2]})", "#1c1c1a" if luminance > 140 else "#ffffff"
+
+
+@contextmanager
+def figure_style(salt: str) -> Iterator[None]:
+    """Draw and save a figure inside this; each on a page needs another ``salt``, and the same gives the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context(FIGURE_STYLE | {"svg.hashsalt": f"umbel {salt}"}):
+        yield
+
+
+def as_svg(figure: Any) -> Any:
+    """Give a figure of matplotlib as an ``<svg>`` element, whose size comes from the page; every text is escaped."""
+    from markupsafe import Markup
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    text = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
+    # The XML declaration and the document type have no place inside a page.
+    drawn = text.getvalue()
+    return Markup(drawn[drawn.index("<svg") :])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from umbel.page import FIGURE_STYLE
+from umbel.page import as_svg, figure_style
 
 # Okabe & Ito's colours, told apart with any colour vision; each line also has a dash pattern of its own.
 _TRAIN, _VALID, _TEST = "#9aa5b1", "#0072B2", "#0072B2"
@@ -74,12 +71,11 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
     """
     if "missing" in curve:
         return None
-    # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
-    with matplotlib.rc_context(FIGURE_STYLE | {"svg.hashsalt": f"umbel {width_in}"}):
-        figure = Figure(figsize=(width_in, 3.7))
-        FigureCanvasSVG(figure)
+    # Two drawings on a page need different ids.
+    with figure_style(str(width_in)):
+        figure = Figure(figsize=(width_in, 3.7), facecolor="none")
         left, right = 0.8 / width_in, 1 - _LABELS_IN / width_in
-        axes = figure.add_axes((left, 0.135, right - left, 0.84))
+        axes = figure.add_axes((left, 0.135, right - left, 0.84), facecolor="none")
         train, valid = curve["train"], curve["valid"]
         labels: list[tuple[float, str, str]] = []
         axes.plot(train["step"], train["loss"], color=_TRAIN, linewidth=1.0, zorder=2)
@@ -102,12 +98,7 @@ def draw_curve(curve: dict[str, Any], loss: dict[str, Any], width_in: float) -> 
         axes.grid(axis="y", color="#e6e6e1", linewidth=0.7, zorder=0)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = stream.getvalue()
-    # Drop the XML prologue; the size comes from the page. matplotlib escapes every text it writes.
-    svg = text[text.index("<svg") :]
-    return Markup(svg)
+        return as_svg(figure)
 
 
 def _draw_levels(axes: Any, loss: dict[str, Any], last: float) -> list[tuple[float, str, str]]:

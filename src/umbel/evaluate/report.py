@@ -5,13 +5,12 @@ Every sentence and colour is computed from the numbers, whatever they say; what 
 
 from __future__ import annotations
 
-from math import log2
 from pathlib import Path
 from typing import Any
 
 from umbel.evaluate.curve_figure import draw_curve
 from umbel.evaluate.wording import judge, limits, number, signed, span, verdicts
-from umbel.page import template
+from umbel.page import cell_colour, template
 
 ROW_NAMES = {
     "model": "Model",
@@ -31,27 +30,6 @@ CLASS_NAMES = {
     "all": "all",
 }
 _MAX_NAMES = 6
-
-# Ends and middle of a brown-white-violet scale: told apart with any colour vision, and in grey by the numbers.
-_LESS, _EVEN, _MORE = (179, 88, 6), (250, 250, 248), (84, 39, 136)
-_FULL_COLOUR_LOG2 = 2.0
-
-
-def cell_colour(share: float, load: float) -> tuple[str, str]:
-    """Background and text colour of a share: violet above the expert's load, brown below, grey for a dead expert.
-
-    Examples
-    --------
-    >>> cell_colour(0.25, 0.25)
-    ('rgb(250, 250, 248)', '#1c1c1a')
-    """
-    if load <= 0:
-        return "#e4e4e0", "#6b6b66"
-    position = max(-1.0, min(1.0, log2(max(share, 1e-9) / load) / _FULL_COLOUR_LOG2))
-    end = _MORE if position > 0 else _LESS
-    mixed = [round(even + abs(position) * (full - even)) for even, full in zip(_EVEN, end, strict=True)]
-    luminance = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2]
-    return f"rgb({mixed[0]}, {mixed[1]}, {mixed[2]})", "#1c1c1a" if luminance > 140 else "#ffffff"
 
 
 def _percent(share: float) -> str:

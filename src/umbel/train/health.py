@@ -106,7 +106,7 @@ class RoutingTotals:
             self._sums[self._row[routing.layer]] += new
 
     def flat(self) -> Tensor:
-        """Give a copy of all sums, ``(n_layers * (2 E + 2),)`` float64; added up over processes it is that of the step."""
+        """Give a copy of all sums, ``(n_layers * (2 E + 2),)`` float64; to be added up over processes."""
         return self._sums.flatten().clone()
 
     def shares(self, flat: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import pytest
 from evaluation_fakes import realistic_result
 
 from umbel.evaluate.curve_figure import draw_curve, spread
-from umbel.evaluate.report import cell_colour, heat_map, render_report, strongest_preference, write_report
+from umbel.evaluate.report import heat_map, render_report, strongest_preference, write_report
 from umbel.evaluate.wording import judge, limits, number, signed, span, verdict_lines, verdicts
+from umbel.page import cell_colour
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 

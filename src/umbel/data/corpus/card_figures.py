@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from umbel.page import FIGURE_STYLE
+from umbel.page import as_svg, figure_style
 
 # Okabe & Ito's colours, told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -73,8 +70,7 @@ def _figure(
     x_label: str,
     y_label: str,
 ) -> Markup:
-    # Without a salt the ids in the file differ from run to run; two drawings on a page need different ones.
-    with matplotlib.rc_context(FIGURE_STYLE | {"svg.hashsalt": f"umbel {x_label}"}):
+    with figure_style(x_label):
         figure = Figure(figsize=(7.4, 2.9), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
         # The grey ones first, so that they lie below.
@@ -96,8 +92,4 @@ def _figure(
             prop={"style": "italic", "size": 9},
         )
         legend.get_title().set_fontsize(9)
-        text = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    # The XML declaration and the document type have no place inside a page.
-    drawn = text.getvalue()
-    return Markup(drawn[drawn.index("<svg") :])
+        return as_svg(figure)
