@@ -117,7 +117,7 @@ class Learner:
         return weights
 
     def _optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        """What the optimisers keep, by key and then by the name of the parameter."""
+        """Give what the optimisers keep, by key and then by the name of the parameter."""
         name_of = {parameter: name for name, parameter in self.model.named_parameters()}
         by_key: dict[str, dict[str, Tensor]] = {}
         for optimizer in self.optimizers:
@@ -153,7 +153,9 @@ class Learner:
         if self.ema is not None:
             self.ema.n_updates = numbers["ema_updates"]
         self.step = step
-        if not after_rollback:
+        if after_rollback:
+            self.bad_steps.rewind(numbers["bad_steps"])
+        else:
             self.cursor = numbers["cursor"]
             self.bad_steps.load(numbers["bad_steps"])
         self.collapse.load(numbers["collapse"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -28,8 +29,8 @@ class Keeper(Protocol):
     def keep_best(self) -> None:
         """Write the weights as they are as the best so far."""
 
-    def roll_back(self) -> None:
-        """Return to the newest state."""
+    def roll_back(self, text: str) -> None:
+        """Return to the newest state, and tell why."""
 
     def finish(self) -> None:
         """Wait until everything is written."""
@@ -103,7 +104,9 @@ def _fit_until_rollback(
         if report.problem is not None and not _live_with(report, learner, keeper):
             coming.close()
             return
-        record = {"kind": "train", "step": learner.step, **report.metrics, **measured}
+        # What is not finite is told by the event; JSON has no word for it.
+        metrics = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
+        record = {"kind": "train", "step": learner.step, **metrics, **measured}
         if report.layers:
             record["experts"] = [layer.record(with_load=False) for layer in report.layers]
         keeper.record(record)
@@ -127,21 +130,18 @@ def _live_with(report: StepReport, learner: Learner, keeper: Keeper) -> bool:
         If the run is to stop.
     """
     what, step = learner.run.health.on_bad_step, learner.step
-    is_overflow = learner.scale is not None and "float16" in (report.problem or "")
-    if what == "stop" and not is_overflow:
+    if what == "stop" and not report.is_overflow:
         raise RunError(
-            f"step {step}: {report.problem}. The run stopped; its last state is kept, and the same command goes on from "
-            "there. Lower optim.lr or raise optim.warmup_steps and start in a new folder, or go past such batches with "
-            "--set health.on_bad_step=skip or rollback"
+            f"step {step}: {report.problem}. The run stopped; its last state is kept. The same command with --set "
+            "health.on_bad_step=skip (or rollback) goes past such batches; or lower optim.lr or raise "
+            "optim.warmup_steps, and start in a new folder"
         )
-    if what == "skip" or is_overflow:
-        text = f"the weights were left as they were: {report.problem}"
-        keeper.record({"kind": "event", "step": step, "event": "skipped", "text": text})
-        return True
-    keeper.roll_back()
-    text = f"back to the state of step {learner.step}, past the batches since: {report.problem}"
-    keeper.record({"kind": "event", "step": step, "event": "rolled back", "text": text})
-    return False
+    if what == "rollback" and not report.is_overflow:
+        keeper.roll_back(str(report.problem))
+        return False
+    text = f"the weights were left as they were: {report.problem}"
+    keeper.record({"kind": "event", "step": step, "event": "skipped", "text": text})
+    return True
 
 
 def _evaluate(learner: Learner, validation: Sequence[Batch], keeper: Keeper) -> None:

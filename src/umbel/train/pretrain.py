@@ -6,8 +6,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from umbel.config import RunConfig, to_dict
 from umbel.data.batches import TrainingBatches
 from umbel.data.corpus.store import Corpus
@@ -23,6 +21,7 @@ from umbel.train.plan import announcement
 from umbel.train.processes import World, join_world
 from umbel.train.run_folder import describe_run, differences, open_run
 from umbel.train.run_page import write_run_page
+from umbel.train.schedule import require_schedule
 from umbel.train.speed import SpeedMeter, matrix_rate
 from umbel.train.state import StateWriter, newest_state
 from umbel.train.step import Metrics
@@ -58,9 +57,12 @@ class _RunKeeper:
     def keep_best(self) -> None:
         self.write_checkpoint("best", averaged=self._learner.ema is not None)
 
-    def roll_back(self) -> None:
+    def roll_back(self, text: str) -> None:
+        learner, bad_step = self._learner, self._learner.step
         self._states.wait()
-        restore(self._learner, self._folder / "state", self._reporter, after_rollback=True)
+        restore(learner, self._folder / "state", self._reporter, after_rollback=True)
+        if self._log is not None:
+            self._log.roll_back(bad_step, learner.step, f"step {bad_step}: {text}. The batches since are left out")
 
     def finish(self) -> None:
         self._states.wait()
@@ -139,6 +141,7 @@ def _open_corpus(path: Path, run: RunConfig) -> Corpus:
 def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter: Reporter) -> PretrainResult:
     world.share_of(run.train.batch_windows)
     source = _open_corpus(corpus, run)
+    require_schedule(run.optim, run.train.steps)
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
     dtype = autocast_dtype(world.device, run.train.autocast)

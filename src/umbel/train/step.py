@@ -38,6 +38,8 @@ class StepReport:
         Real tokens of the whole step.
     problem
         Why the weights were left as they were; None where they moved.
+    is_overflow
+        It is that float16 was too small for the scaled gradient, which is no fault of the batch.
     is_stopping
         Some process was asked to stop.
     """
@@ -46,6 +48,7 @@ class StepReport:
     layers: list[LayerHealth]
     n_tokens: int
     problem: str | None
+    is_overflow: bool
     is_stopping: bool
 
 
@@ -152,7 +155,12 @@ def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool 
     loss_sum, placement_sum, n_placed_right, n_right, n_asked = everything[:5].tolist()
     layers = routed.read(everything[5:])
     grad_norm = learner.spread.gradient_norm()
-    problem = _judge(learner, loss_sum, placement_sum, whole.n_spans, grad_norm)
+    objective_sum = loss_sum + placement_sum
+    is_overflow = _overflows(learner, objective_sum, grad_norm)
+    if is_overflow:
+        problem: str | None = f"the gradient overflows float16 at a loss scale of {scale:g}"
+    else:
+        problem = learner.bad_steps.judge(learner.step + 1, objective_sum, grad_norm)
     rate = learning_rate(run.optim, learner.step, run.train.steps)
     if problem is None:
         _move(learner, rate, grad_norm, routed.counts(everything[5:]))
@@ -165,19 +173,16 @@ def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool 
     metrics |= {"lr": rate, "grad_norm": grad_norm}
     if learner.scale is not None:
         metrics["loss_scale"] = scale
-    return StepReport(metrics, layers, whole.n_tokens, problem, whole.n_stopping > 0)
+    return StepReport(metrics, layers, whole.n_tokens, problem, is_overflow, whole.n_stopping > 0)
 
 
-def _judge(learner: Learner, loss: float, placement_loss: float, n_spans: int, grad_norm: float) -> str | None:
-    """Say why the weights must not move; None if they may."""
-    is_finite = math.isfinite(loss + placement_loss)
-    if learner.scale is not None:
-        overflowed = is_finite and not math.isfinite(grad_norm) and learner.scale.value > 1
-        before = learner.scale.value
-        learner.scale.follow(overflowed=overflowed)
-        if overflowed:
-            return f"the gradient overflows float16 at a loss scale of {before:g}"
-    return learner.bad_steps.judge(learner.step + 1, loss + placement_loss if n_spans else loss, grad_norm)
+def _overflows(learner: Learner, loss: float, grad_norm: float) -> bool:
+    """Tell whether the scale of a float16 loss is to blame for a gradient that is not finite; the scale follows."""
+    if learner.scale is None:
+        return False
+    is_overflow = math.isfinite(loss) and not math.isfinite(grad_norm) and learner.scale.value > 1
+    learner.scale.follow(overflowed=is_overflow)
+    return is_overflow
 
 
 def _move(learner: Learner, rate: float, grad_norm: float, counts: Tensor) -> None:

@@ -18,18 +18,21 @@ from umbel.errors import ConfigError, OutputError, RunError
 from umbel.genome.sequence import decode
 from umbel.model import checkpoint as checkpoint_module
 from umbel.predict.predictor import Predictor
-from umbel.train.pretrain import pretrain, validation_batches
+from umbel.train.pretrain import pretrain
 from umbel.train.state import read_metrics
+from umbel.train.validation import validation_batches
 
 
 def test_a_run_folder_has_everything(toy_training):
     names = {path.name for path in toy_training.iterdir()}
-    assert names == {"run.json", "metrics.jsonl", "tensorboard", "state", "checkpoint"}
+    assert names == {"run.json", "metrics.jsonl", "tensorboard", "state", "checkpoint", "best", "run.html"}
     records = read_metrics(toy_training / "metrics.jsonl")
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 13))
     assert [r["step"] for r in records if r["kind"] == "valid"] == [6, 12]
     valid = records[-1]
-    assert {"load", "max_over_mean", "cv", "n_dead", "entropy", "layer"} == set(valid["experts"][0])
+    names = {"max_over_mean", "cv", "n_dead", "entropy", "routing_entropy", "layer"}
+    assert set(valid["experts"][0]) == names | {"load"}
+    assert set(records[0]["experts"][0]) == names
     facts = json.loads((toy_training / "run.json").read_text())
     assert facts["config"]["train"]["steps"] == 12
 
@@ -44,7 +47,7 @@ def test_tensorboard_has_the_curves(toy_training):
     events = board.Scalars("train/loss")
     assert [event.step for event in events] == [r["step"] for r in steps]
     assert [event.value for event in events] == pytest.approx([r["loss"] for r in steps])
-    assert [event.step for event in board.Scalars("experts/layer_1/cv")] == [6, 12]
+    assert [event.step for event in board.Scalars("experts_valid/layer_1/cv")] == [6, 12]
 
 
 def test_the_checkpoint_loads_in_transformers(toy_training):
