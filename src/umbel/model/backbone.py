@@ -46,7 +46,14 @@ class Output:
 
 
 class Block(nn.Module):
-    """A mixer and an FFN, each behind its own RMSNorm and added to the residual stream."""
+    """A mixer and an FFN, each behind its own RMSNorm and added to the residual stream.
+
+    Attributes
+    ----------
+    training_way
+        None, or how a pass with gradients gets what :meth:`compute` gives: a function of the block and the inputs;
+        see :mod:`umbel.train.blocks`.
+    """
 
     def __init__(self, config: ModelConfig, kind: str, layer: int):
         super().__init__()
@@ -55,6 +62,7 @@ class Block(nn.Module):
         self.mixer = _MIXERS[kind[0]](config)
         self.ffn_norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.ffn = MoE(config, layer) if kind[1] == "e" else SwiGLU(config.d_model, config.ffn_hidden)
+        self.training_way: Callable[..., tuple[Tensor, Tensor, Routing | None]] | None = None
 
     def forward(
         self,
@@ -68,6 +76,19 @@ class Block(nn.Module):
 
         Addition waits for the next norm, which does both in one pass; the first block gets no stream.
         """
+        if self.training_way is not None and torch.is_grad_enabled():
+            return self.training_way(self, stream, branch, spans, real, segments)
+        return self.compute(stream, branch, spans, real, segments)
+
+    def compute(
+        self,
+        stream: Tensor | None,
+        branch: Tensor,
+        spans: Tensor | None,
+        real: Tensor | None,
+        segments: Segments | None,
+    ) -> tuple[Tensor, Tensor, Routing | None]:
+        """Do the work of :meth:`forward`."""
         if segments is None:
             return self.around(lambda x: self.mixer(x, spans), stream, branch, real)
         return self.around(

@@ -41,7 +41,7 @@ def is_possible(backbone: Backbone) -> bool:
 
     It needs Mamba mixers, no gradients, float32 on a CPU with our kernels, and no autocast. And as it reads weights
     rather than calling modules, calling each must do nothing but what its class says: nobody may have hooked into
-    them, put others (adapters, say) in their places, or given them another forward.
+    them, put others (adapters, say) in their places, given them another forward, or spread experts over processes.
     """
     from umbel.model.backbone import Block
 
@@ -54,6 +54,7 @@ def is_possible(backbone: Backbone) -> bool:
     return all(
         (type(m) in _PLAIN or type(m) is Block)
         and not (m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m))
+        and not (isinstance(m, MoE) and m.exchange is not None)
         for m in backbone.modules()
         if m is not backbone
     )

@@ -5,6 +5,7 @@ Shapes: B batch, L length, D width, F expert hidden, E experts, K top-k, T real 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -142,6 +143,12 @@ class MoE(nn.Module):
 
     The shared experts of HyenaMoE add up without weights, so they are one MLP of their joint width.
 
+    Attributes
+    ----------
+    exchange
+        None, or what runs experts that are spread over processes, in the place of
+        :func:`~umbel.ops.grouped_mlp.grouped_mlp`; see :func:`umbel.model.expert_exchange.spread_experts`.
+
     References
     ----------
     PlantBiMoE, arXiv:2512.07113: 4 experts, top-1, no shared expert, no balance loss. HyenaMoE, eq. 5-8.
@@ -157,12 +164,14 @@ class MoE(nn.Module):
         for weight in (self.gate, self.up, self.down):
             scaled_kaiming_(weight, branches=1)
         self.shared = SwiGLU(width, config.n_shared_experts * hidden) if config.n_shared_experts else None
+        self.exchange: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> tuple[Tensor, Routing]:
         """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; the routed part is 0 at padding."""
         routing = self.router(x_BLD, real_BL)
         experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
         rows_RD, order_R, counts_E = dispatch(x_BLD.flatten(0, 1), experts_TK, routing.n_experts)
-        rows_RD = grouped_mlp(rows_RD, self.gate, self.up, self.down, counts_E)
+        run_experts = grouped_mlp if self.exchange is None else self.exchange
+        rows_RD = run_experts(rows_RD, self.gate, self.up, self.down, counts_E)
         routed = combine(rows_RD, order_R, weights_TK).view(x_BLD.shape)
         return routed if self.shared is None else routed + self.shared(x_BLD), routing
