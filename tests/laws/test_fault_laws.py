@@ -51,10 +51,11 @@ def unbroken(request, toy_corpus, tmp_path_factory):
     return run, folder
 
 
-def test_twenty_kills_of_a_process_change_nothing(unbroken, toy_corpus, tmp_path):
+@pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_of_a_process_change_nothing(n_kills, unbroken, toy_corpus, tmp_path):
     run, whole = unbroken
     folder, rng, kills, at = tmp_path / "run", random.Random(2), 0, []
-    while kills < 20:
+    while kills < n_kills:
         ranks = Ranks(train, 2, run, toy_corpus.path, folder)
         wanted, end = n_told(folder) + rng.randint(0, 5), time.monotonic() + 60
         while ranks.are_running and n_told(folder) < wanted and time.monotonic() < end:
@@ -70,7 +71,7 @@ def test_twenty_kills_of_a_process_change_nothing(unbroken, toy_corpus, tmp_path
         at.append(n_told(folder))
         kills += 1
     run_ranks(train, 2, run, toy_corpus.path, folder)
-    assert len(set(at)) >= 8, "kills should fall on many steps"
+    assert len(set(at)) > n_kills / 3, "kills should fall on many steps"
     assert told(folder) == told(whole)
     assert files_of(folder) == files_of(whole)
     assert not list((folder / "state").glob(".step-*"))
@@ -79,9 +80,8 @@ def test_twenty_kills_of_a_process_change_nothing(unbroken, toy_corpus, tmp_path
 @pytest.mark.parametrize("sizes", [(2, 1), (1, 4), (4, 2)])
 def test_a_run_goes_on_with_another_number_of_processes(sizes, unbroken, toy_corpus, tmp_path):
     run, whole = unbroken
-    first = replace(run, train=replace(run.train, steps=run.train.steps))
     folder = tmp_path / "run"
-    ranks = Ranks(train, sizes[0], first, toy_corpus.path, folder)
+    ranks = Ranks(train, sizes[0], run, toy_corpus.path, folder)
     while ranks.are_running and n_told(folder) < 25:
         time.sleep(0.001)
     ranks.kill(0)

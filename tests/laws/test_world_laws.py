@@ -51,18 +51,36 @@ TWICE = replace(RUNS["toy"], model=replace(RUNS["toy"].model, n_experts=4, top_k
 RUNS["top-2"] = replace(TWICE, model=replace(TWICE.model, gating="bias"))
 
 
-@pytest.fixture(scope="module", params=RUNS)
-def alone(request, toy_corpus):
-    run = RUNS[request.param]
-    (result,) = run_ranks(learnt, 1, run, toy_corpus.path, 3)
-    return run, result
+WAYS = {
+    "ddp on 4": (4, ParallelConfig("ddp")),
+    "fsdp on 2": (2, ParallelConfig("fsdp")),
+    "ddp on 2": (2, ParallelConfig("ddp")),
+    "fsdp on 4": (4, ParallelConfig("fsdp")),
+    "fsdp on 2, recomputing": (2, ParallelConfig("fsdp", activation_checkpointing=True)),
+    "experts on 2 of 4": (4, ParallelConfig("ddp", expert_processes=2)),
+    "experts on 2 of 4, fsdp": (4, ParallelConfig("fsdp", expert_processes=2)),
+    "experts on 4": (4, ParallelConfig("ddp", expert_processes=4)),
+}
+CASES = [
+    pytest.param(name, way, id=f"{name}, {way}")
+    for name in RUNS
+    for way in WAYS
+    # Four experts go every way, each other objective two of them.
+    if name == "top-2" or way in ("ddp on 4", "fsdp on 2")
+]
 
 
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_processes_find_the_gradients_and_losses_of_one(alone, size, kind, toy_corpus):
-    run, (gradients, told, valid_loss, weights, loads) = alone
-    shared = replace(run, parallel=ParallelConfig(kind=kind))
+@pytest.fixture(scope="module")
+def alone(toy_corpus):
+    """What one process finds, for each run."""
+    return {name: run_ranks(learnt, 1, run, toy_corpus.path, 3)[0] for name, run in RUNS.items()}
+
+
+@pytest.mark.parametrize(("name", "way"), CASES)
+def test_processes_find_the_gradients_and_losses_of_one(name, way, alone, toy_corpus):
+    gradients, told, valid_loss, weights, loads = alone[name]
+    size, parallel = WAYS[way]
+    shared = replace(RUNS[name], parallel=parallel)
     for other in run_ranks(learnt, size, shared, toy_corpus.path, 3):
         for name, whole in gradients.items():
             difference = np.linalg.norm((other[0][name] - whole).ravel())

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from umbel.config import ParallelConfig
 from umbel.errors import ConfigError
-from umbel.model.expert_exchange import as_dtensors, spread_experts
+from umbel.model.expert_exchange import as_dtensors, expert_mesh, spread_experts
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.train.blocks import checkpoint_blocks, compile_blocks
 from umbel.train.processes import World
@@ -49,8 +49,13 @@ class Spread:
         self.model, self._world = model, world
         self._expert_names: frozenset[str] = frozenset()
         self._expert_mesh: DeviceMesh | None = None
+        if config.expert_processes > 1 and world.size == 1:
+            raise ConfigError(
+                f"parallel.expert_processes is {config.expert_processes}, and there is one process: start a multiple of "
+                "it by torchrun --nproc-per-node, or set it to 1"
+            )
         if config.expert_processes > 1:
-            self._expert_mesh = _expert_mesh(config.expert_processes, world)
+            self._expert_mesh = expert_mesh(config.expert_processes, world.device.type)
             self._expert_names = frozenset(spread_experts(model, self._expert_mesh.get_group("experts")))
         if config.activation_checkpointing:
             checkpoint_blocks(model)
@@ -125,7 +130,7 @@ class Spread:
         """Turn tensors by parameter name into what says which part of the whole this process holds."""
         if self._expert_mesh is None:
             return tensors
-        return as_dtensors(tensors, self._expert_names, self._expert_mesh)
+        return as_dtensors(tensors, self._expert_names & tensors.keys(), self._expert_mesh)
 
     def whole_weights(self) -> dict[str, Tensor]:
         """Gather all weights, on the CPU; every process must call this."""
@@ -138,13 +143,3 @@ class Spread:
 def _sum(gradients: Tensor) -> torch.futures.Future[Tensor]:
     done = dist.all_reduce(gradients, async_op=True).get_future()
     return done.then(lambda future: future.value()[0])
-
-
-def _expert_mesh(expert_processes: int, world: World) -> DeviceMesh:
-    if world.size % expert_processes:
-        raise ConfigError(
-            f"parallel.expert_processes is {expert_processes}, and there are {world.size} processes: it must divide "
-            "them evenly (under torchrun, --nproc-per-node times --nnodes)"
-        )
-    shape = (world.size // expert_processes, expert_processes)
-    return init_device_mesh(world.device.type, shape, mesh_dim_names=("replicas", "experts"))
