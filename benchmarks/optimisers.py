@@ -60,9 +60,6 @@ def arms(steps: int) -> dict[str, Arm]:
         "Muon, cosine": Arm(replace(run, optim=replace(optim, kind="muon"))),
         "AdamW, WSD": Arm(replace(run, optim=replace(optim, schedule="wsd", decay_frac=0.2))),
         "AdamW, cosine, lengths": Arm(replace(run, train=replace(run.train, length_stages=lengths))),
-        "AdamW, constant, averaged": Arm(
-            replace(run, optim=replace(optim, schedule="wsd", decay_frac=0.0)), "ema_loss"
-        ),
     }
 
 
