@@ -2,7 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
+from ranks import run_ranks
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from toys import toy_packed_run, toy_placement_run, toy_run
 
 from umbel.config import OptimConfig
@@ -131,3 +135,45 @@ def test_the_same_steps_twice_give_the_same_bits_and_a_lower_loss(kind, toy_corp
         weights.append(model.state_dict())
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0] - 0.03
     assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())
+
+
+def partly_cut(mesh=None):
+    """A layer and a head, trained on gradients drawn by chance; with a mesh the layer is cut up over it."""
+    torch.manual_seed(4)
+    model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(6, 5)]), "head": nn.Linear(5, 3)})
+    whole = {name: p.detach().clone() for name, p in model.named_parameters()}
+    if mesh is not None:
+        layer = model["layers"][0]
+        for name, p in list(layer.named_parameters()):
+            layer.register_parameter(name, nn.Parameter(distribute_tensor(p.detach(), mesh, [Shard(0)])))
+    optimizers = make_optimizers(model, replace(MUON, lr=0.05))
+    for _ in range(3):
+        for name, p in model.named_parameters():
+            gradient = torch.randn(whole[name].shape)
+            p.grad = (
+                gradient if name.startswith("head") or mesh is None else distribute_tensor(gradient, mesh, [Shard(0)])
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+    return model, optimizers
+
+
+def cut_over_two():
+    dist.init_process_group("gloo")
+    try:
+        model, optimizers = partly_cut(init_device_mesh("cpu", (2,)))
+        found = {name: p.detach() for name, p in model.named_parameters()}
+        found = {n: (p if n.startswith("head") else p.full_tensor()).numpy() for n, p in found.items()}
+        return found, [len(group["params"]) for group in optimizers[1].param_groups]
+    finally:
+        dist.destroy_process_group()
+
+
+def test_parameters_cut_up_and_whole_ones_move_side_by_side():
+    model, optimizers = partly_cut()
+    # Decayed: the head's matrix. Free: both biases, in two groups where one of them is cut up.
+    assert [len(group["params"]) for group in optimizers[1].param_groups] == [1, 2]
+    for found, sizes in run_ranks(cut_over_two, 2):
+        assert sizes == [1, 1, 1]
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(torch.from_numpy(found[name]), p.detach(), rtol=1e-6, atol=1e-6)
