@@ -53,8 +53,8 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if is_tall else matrices
     wide = x.shape
-    x = x.reshape(-1, *wide[-2:]).to(dtype)
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_LEAST_NORM)
+    x = x.reshape(-1, *wide[-2:])
+    x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_LEAST_NORM)).to(dtype)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.mT
