@@ -55,7 +55,7 @@ def run_of(case: str, parallel: ParallelConfig) -> RunConfig:
 
 
 def batches_of(run: RunConfig, world: World) -> list[Batch]:
-    """This process' micro-batches of made-up windows."""
+    """Make up the windows of a step, and cut this process' share into micro-batches."""
     rng, tokens = np.random.default_rng(0), make_tokens(run.tokens)
     rows = rng.integers(0, 4, (run.train.batch_windows, run.corpus.window_bp)).astype(np.uint8)
     nothing = np.zeros(run.corpus.window_bp, bool)
@@ -114,7 +114,7 @@ def scaling(case: str, ways: list[str], size: int, device: str, n_steps: int, ro
 
 
 def state_cost(case: str, device: str, n_steps: int, rounds: int) -> dict[str, object]:
-    """Steps with a state written beside them against steps without, in turns."""
+    """Time steps with a state written beside them against steps without, in turns."""
     torch.set_num_threads(1)
     with join_world(device) as world, tempfile.TemporaryDirectory() as folder:
         run = run_of(case, ParallelConfig())

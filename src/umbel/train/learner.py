@@ -19,6 +19,7 @@ from umbel.train.optim import make_optimizers
 from umbel.train.parallel import Spread
 from umbel.train.processes import World
 from umbel.train.state import read_tensors, saved_shapes
+from umbel.train.workload import share_of
 
 _OVERFLOWS_HALVE, _GROWS_EVERY = 0.5, 2_000
 
@@ -80,9 +81,15 @@ class Learner:
         ``(layers with experts, E)`` float32: each expert's share of the last step's assignments.
     best
         Step and validation loss of the best checkpoint, or None.
+
+    Raises
+    ------
+    ConfigError
+        If so many processes cannot share the run's steps or experts.
     """
 
     def __init__(self, model: UmbelForMaskedLM, run: RunConfig, world: World, dtype: torch.dtype | None = None):
+        share_of(run, world.size)
         self.run, self.world, self.dtype = run, world, dtype
         self.model = model.to(world.device)
         self.spread = Spread(self.model, run.parallel, world)

@@ -100,9 +100,8 @@ def _fit_until_rollback(
         waited = time.monotonic() - began
         report = train_step(learner, batches, is_stopping=is_stopping())
         learner.step, learner.cursor = learner.step + 1, learner.cursor + 1
-        measured = speed.step(time.monotonic() - began, waited, report.n_tokens)
+        measured = speed.step(time.monotonic() - began, waited, report.seen)
         if report.problem is not None and not _live_with(report, learner, keeper):
-            coming.close()
             return
         # What is not finite is told by the event; JSON has no word for it.
         metrics = {name: value for name, value in report.metrics.items() if math.isfinite(value)}

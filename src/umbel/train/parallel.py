@@ -15,7 +15,6 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from umbel.config import ParallelConfig
-from umbel.errors import ConfigError
 from umbel.model.expert_exchange import as_dtensors, expert_mesh, spread_experts
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.train.blocks import checkpoint_blocks, compile_blocks
@@ -49,18 +48,13 @@ class Spread:
         self.model, self._world = model, world
         self._expert_names: frozenset[str] = frozenset()
         self._expert_mesh: DeviceMesh | None = None
-        if config.expert_processes > 1 and world.size == 1:
-            raise ConfigError(
-                f"parallel.expert_processes is {config.expert_processes}, and there is one process: start a multiple of "
-                "it by torchrun --nproc-per-node, or set it to 1"
-            )
         if config.expert_processes > 1:
             self._expert_mesh = expert_mesh(config.expert_processes, world.device.type)
             self._expert_names = frozenset(spread_experts(model, self._expert_mesh.get_group("experts")))
+        if config.compile:
+            compile_blocks(model, world.device)
         if config.activation_checkpointing:
             checkpoint_blocks(model)
-        if config.compile:
-            compile_blocks(model)
         self.network: nn.Module = model
         if world.size > 1:
             self.network = self._shard() if config.kind == "fsdp" else self._replicate()

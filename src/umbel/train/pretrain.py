@@ -14,10 +14,10 @@ from umbel.errors import RunError
 from umbel.model.checkpoint import save_checkpoint
 from umbel.ops.devices import autocast_dtype
 from umbel.progress import Reporter, reporter_or_silent
+from umbel.train.announcement import announcement
 from umbel.train.learner import Learner, untrained_model
 from umbel.train.log import RunLog
 from umbel.train.loop import fit
-from umbel.train.plan import announcement
 from umbel.train.processes import World, join_world
 from umbel.train.run_folder import describe_run, differences, open_run
 from umbel.train.run_page import write_run_page
@@ -139,18 +139,16 @@ def _open_corpus(path: Path, run: RunConfig) -> Corpus:
 
 
 def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter: Reporter) -> PretrainResult:
-    world.share_of(run.train.batch_windows)
     source = _open_corpus(corpus, run)
     require_schedule(run.optim, run.train.steps)
+    dtype = autocast_dtype(world.device, run.train.autocast)
+    plan = announcement(run, n_processes=world.size, device=world.device, dtype=dtype)
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
-    dtype = autocast_dtype(world.device, run.train.autocast)
     facts = describe_run(run, source, tokens, world)
     world.first(lambda: open_run(folder, facts, reporter))
-    for line in announcement(run, n_processes=world.size, device=world.device, dtype=dtype):
-        reporter.say(line)
     training = TrainingBatches(source, run, tokens, reporter)
-    for line in training.told():
+    for line in (*plan, *training.told()):
         reporter.say(line)
     learner = Learner(untrained_model(run, tokens), run, world, dtype)
     with ExitStack() as stack:
@@ -162,7 +160,7 @@ def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter
             states.save(0, learner.tensors(), learner.numbers())
         log = stack.enter_context(RunLog(folder, run, learner.step, reporter)) if world.is_first else None
         keeper = _RunKeeper(folder, learner, log, states, reporter)
-        speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype))
+        speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype), world.device)
         validation = [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)]
         fit(learner, training, validation, keeper, speed)
         checkpoint = keeper.write_checkpoint("checkpoint")

@@ -22,14 +22,14 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of its run.
+    """A process among those of its run.
 
     Attributes
     ----------
     device
-        Where this process computes.
+        Where it computes.
     rank, size
-        Which of how many processes this is.
+        Which of how many it is.
     local_rank, local_size
         The same among the processes of this machine.
     files_group
@@ -75,22 +75,6 @@ class World:
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
-
-    def share_of(self, batch_windows: int) -> int:
-        """Give how many windows of a step fall to each process.
-
-        Raises
-        ------
-        ConfigError
-            If they cannot be shared evenly: processes that wait for each other must all have as many.
-        """
-        if batch_windows % self.size:
-            fitting = batch_windows + -batch_windows % self.size
-            raise ConfigError(
-                f"train.batch_windows is {batch_windows}, which {self.size} processes cannot share evenly: start as "
-                f"many processes as divide it, or --set train.batch_windows={fitting}"
-            )
-        return batch_windows // self.size
 
 
 def _environment(name: str, default: int) -> int:

@@ -16,10 +16,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from umbel.errors import RunError
 from umbel.files import asking_the_disk, sha256_file, sha256_json, whole_file, write_json, writing
@@ -116,21 +119,21 @@ class StateWriter:
                 raise
 
     def _write_shards(self, folder: Path, tensors: dict[str, Tensor]) -> None:
-        writer = dcp.FileSystemWriter(folder, single_file_per_rank=True, sync_files=True)
+        writer = FileSystemWriter(folder, single_file_per_rank=True, sync_files=True)
         if self._world.size == 1:
             _write_alone(writer, tensors)
             return
         try:
-            dcp.save(tensors, storage_writer=writer, process_group=self._world.files_group)
+            save(tensors, storage_writer=writer, process_group=self._world.files_group)
         except CheckpointException as failure:
             # The cause of one process, told to all; a disk's refusal is looked for among them.
             causes = [error for error, _ in failure.failures.values()]
             raise next((error for error in causes if isinstance(error, OSError)), causes[0]) from failure
 
 
-def _write_alone(writer: dcp.FileSystemWriter, tensors: dict[str, Tensor]) -> None:
-    """Do what ``dcp.save`` does without processes, where it warns that there are none; this is called in a thread."""
-    planner = dcp.DefaultSavePlanner()
+def _write_alone(writer: FileSystemWriter, tensors: dict[str, Tensor]) -> None:
+    """Do what torch's ``save`` does without processes, where it warns that there are none, and not in a thread alone."""
+    planner = DefaultSavePlanner()
     planner.set_up_planner(tensors, writer.storage_meta(), is_coordinator=True)
     writer.set_up_storage_writer(is_coordinator=True)
     plans, metadata = planner.create_global_plan([writer.prepare_local_plan(planner.create_local_plan())])
@@ -181,7 +184,7 @@ def _require_whole(path: Path, facts: dict[str, Any]) -> None:
 
 def saved_shapes(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Give the whole shape and the dtype of every tensor in a state."""
-    metadata = dcp.FileSystemReader(folder).read_metadata()
+    metadata = FileSystemReader(folder).read_metadata()
     return {
         name: (facts.size, facts.properties.dtype)
         for name, facts in metadata.state_dict_metadata.items()
@@ -197,12 +200,12 @@ def read_tensors(folder: Path, tensors: dict[str, Tensor], world: World) -> None
     RunError
         If the state has not what the run needs.
     """
-    reader = dcp.FileSystemReader(folder)
+    reader = FileSystemReader(folder)
     try:
         with warnings.catch_warnings():
             # It says that one process is one process.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.load(tensors, storage_reader=reader, process_group=world.files_group, no_dist=world.size == 1)
+            load(tensors, storage_reader=reader, process_group=world.files_group, no_dist=world.size == 1)
     except CheckpointException as failure:
         error = next(iter(failure.failures.values()))[0]
         raise RunError(f"{folder}: does not fit this run ({error}); start in a new folder") from failure

@@ -20,6 +20,7 @@ from umbel.model.routing import balance_loss, z_loss
 from umbel.train.health import LayerHealth, RoutingTotals
 from umbel.train.learner import Learner
 from umbel.train.schedule import learning_rate
+from umbel.train.speed import Seen, count_seen
 
 Metrics = dict[str, Any]
 
@@ -34,8 +35,8 @@ class StepReport:
         Loss, accuracy, rate and gradient norm; what there is none of in the batch is not in them.
     layers
         Health of each layer with experts.
-    n_tokens
-        Real tokens of the whole step.
+    seen
+        Real tokens of the whole step, over all processes.
     problem
         Why the weights were left as they were; None where they moved.
     is_overflow
@@ -46,7 +47,7 @@ class StepReport:
 
     metrics: Metrics
     layers: list[LayerHealth]
-    n_tokens: int
+    seen: Seen
     problem: str | None
     is_overflow: bool
     is_stopping: bool
@@ -58,21 +59,26 @@ class _Whole:
 
     weight: float
     n_spans: int
-    n_tokens: int
     n_unplaced: int
     n_stopping: int
+    seen: Seen
 
 
 def _count(batches: Sequence[Batch], learner: Learner, is_stopping: bool) -> _Whole:
+    seen = count_seen(batches)
     own = [
         sum(float(batch.weights[batch.labels != IGNORED].sum(dtype=np.float64)) for batch in batches),
         sum(_n_spans(batch) for batch in batches),
-        sum(int(batch.attention_mask.sum()) for batch in batches),
         sum(batch.n_unplaced for batch in batches),
         int(is_stopping),
+        seen.n_tokens,
+        seen.n_tokens * seen.mean_length,
     ]
-    weight, *counts = learner.world.sums(torch.tensor(own, dtype=torch.float64, device=learner.world.device)).tolist()
-    return _Whole(max(1e-12, weight), *(round(n) for n in counts))
+    whole = learner.world.sums(torch.tensor(own, dtype=torch.float64, device=learner.world.device)).tolist()
+    weight, n_spans, n_unplaced, n_stopping, n_tokens, length_sum = whole
+    n_tokens = max(1.0, n_tokens)
+    seen = Seen(round(n_tokens), length_sum / n_tokens)
+    return _Whole(max(1e-12, weight), round(n_spans), round(n_unplaced), round(n_stopping), seen)
 
 
 def _n_spans(batch: Batch) -> int:
@@ -136,10 +142,10 @@ def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool 
                     sums[1] += placement_loss.detach()
                     sums[2] += output.placed.is_right.sum()
                 if output.routings and run.train.balance_coef:
-                    balance = balance_loss(output.routings, learner.shares, whole.n_tokens)
+                    balance = balance_loss(output.routings, learner.shares, whole.seen.n_tokens)
                     objective = objective + run.train.balance_coef * balance
                 if output.routings and run.train.z_coef:
-                    objective = objective + run.train.z_coef * z_loss(output.routings, whole.n_tokens)
+                    objective = objective + run.train.z_coef * z_loss(output.routings, whole.seen.n_tokens)
             (objective * scale).backward()
         asked = labels != IGNORED
         sums[0] += loss.detach()
@@ -173,7 +179,7 @@ def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool 
     metrics |= {"lr": rate, "grad_norm": grad_norm}
     if learner.scale is not None:
         metrics["loss_scale"] = scale
-    return StepReport(metrics, layers, whole.n_tokens, problem, is_overflow, whole.n_stopping > 0)
+    return StepReport(metrics, layers, whole.seen, problem, is_overflow, whole.n_stopping > 0)
 
 
 def _overflows(learner: Learner, loss: float, grad_norm: float) -> bool:

@@ -17,7 +17,7 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.routing import balance_loss, z_loss
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.memory import available_bytes, training_memory
-from umbel.train.optim import make_optimizer
+from umbel.train.optim import make_optimizers
 from umbel.train.speed import matrix_rate, step_flops, synchronise
 from umbel.train.workload import batch_shape, share_of, workload
 
@@ -165,7 +165,7 @@ class _Trainer:
     def __init__(self, run: RunConfig, device: torch.device, dtype: torch.dtype | None):
         self._run, self._device, self._dtype = run, device, dtype
         self.model: UmbelForMaskedLM = new_model(run.model, run.corpus.window_bp, run.train.seed).to(device)
-        self._optimizer = make_optimizer(self.model, run.optim)
+        self._optimizers = make_optimizers(self.model, run.optim)
 
     def step(self, shape: BatchShape) -> tuple[float, float]:
         """Take a step; give the seconds of forward and backward, and those of clipping and the optimiser."""
@@ -179,21 +179,24 @@ class _Trainer:
         labels = torch.where(hidden, ids, -100).to(device)
         precision = nullcontext() if self._dtype is None else torch.autocast(device.type, self._dtype)
         self.model.train()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
         def learn() -> None:
             with precision:
                 output = self.model(**inputs)
+                shares = torch.full((len(output.routings), run.model.n_experts), 1 / run.model.n_experts, device=device)
                 loss = label_losses(output.logits, labels).mean()
                 if output.routings and run.train.balance_coef:
-                    loss = loss + run.train.balance_coef * balance_loss(output.routings)
+                    loss = loss + run.train.balance_coef * balance_loss(output.routings, shares, ids.numel())
                 if output.routings and run.train.z_coef:
-                    loss = loss + run.train.z_coef * z_loss(output.routings)
+                    loss = loss + run.train.z_coef * z_loss(output.routings, ids.numel())
             loss.backward()
 
         def update() -> None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), run.optim.clip_norm)
-            self._optimizer.step()
+            for optimizer in self._optimizers:
+                optimizer.step()
 
         return _seconds(learn, device), _seconds(update, device)
 

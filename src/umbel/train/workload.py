@@ -46,7 +46,7 @@ class Share:
     Attributes
     ----------
     rows
-        Windows or packed rows, at most.
+        Windows or packed rows.
     micro_rows
         Of a forward pass.
     accumulation
@@ -59,12 +59,12 @@ class Share:
 
 
 def share_of(run: RunConfig, n_processes: int) -> Share:
-    """Divide a step among processes.
+    """Divide a step among processes; as they wait for each other, all of them have as much to do.
 
     Raises
     ------
     ConfigError
-        If a process would have no window, or experts cannot be shared by that many.
+        If they cannot share its windows evenly, or experts cannot be shared by that many.
 
     Examples
     --------
@@ -73,17 +73,18 @@ def share_of(run: RunConfig, n_processes: int) -> Share:
     Share(rows=32, micro_rows=4, accumulation=8)
     """
     train, experts = run.train, run.parallel.expert_processes
-    if n_processes > train.batch_windows:
+    if train.batch_windows % n_processes:
+        fitting = train.batch_windows + -train.batch_windows % n_processes
         raise ConfigError(
-            f"{n_processes} devices share {train.batch_windows} windows a step, and some would have none: raise "
-            "train.batch_windows, or take fewer devices"
+            f"train.batch_windows is {train.batch_windows}, which {n_processes} processes cannot share evenly: start "
+            f"as many processes as divide it, or --set train.batch_windows={fitting}"
         )
     if n_processes % experts:
         raise ConfigError(
             f"{n_processes} devices are no whole groups of {experts}, and so many share experts: change "
             "parallel.expert_processes, or the number of devices"
         )
-    rows = -(-train.batch_windows // n_processes)
+    rows = train.batch_windows // n_processes
     micro = min(train.micro_batch_windows, rows)
     return Share(rows, micro, -(-rows // micro))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from umbel.errors import OutputError, RunError
 from umbel.progress import Reporter
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_earlier_states(tmp_path, monkeypatch):
         (Path(self.path) / "__0_0.distcp").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(dcp.FileSystemWriter, "write_data", full)
+    monkeypatch.setattr(FileSystemWriter, "write_data", full)
     with pytest.raises(OutputError, match="the disk is full: free some space"):
         written(tmp_path, (10,), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000005"]

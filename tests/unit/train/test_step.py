@@ -86,7 +86,7 @@ def test_shares_follow_the_load_of_the_whole_step_and_begin_even(toy_corpus):
     report = train_step(learner, batches)
     assert learner.shares[0].tolist() == pytest.approx((seen / seen.sum()).tolist())
     assert report.layers[0].load == pytest.approx((seen / seen.sum()).tolist())
-    assert report.n_tokens == sum(int(b.attention_mask.sum()) for b in batches) == int(seen.sum())
+    assert report.seen.n_tokens == sum(int(b.attention_mask.sum()) for b in batches) == int(seen.sum())
 
 
 def test_validation_by_hand(toy_corpus):
