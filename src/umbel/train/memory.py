@@ -209,7 +209,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A setting that makes a run fit, and the memory it then takes."""
+    """What to add to the command for less memory, and the bytes that a device then needs."""
 
     setting: str
     total: int
@@ -223,8 +223,11 @@ def find_remedies(
     Examples
     --------
     >>> from umbel.train.recipes import tiny
-    >>> [remedy.setting for remedy in find_remedies(tiny(), 1, torch.device("cpu"))]
-    ['parallel.activation_checkpointing=true', 'train.micro_batch_windows=1', 'all of them']
+    >>> for remedy in find_remedies(tiny(), 1, torch.device("cpu")):
+    ...     print(remedy.setting)
+    --set parallel.activation_checkpointing=true
+    --set train.micro_batch_windows=1
+    all of them
     """
     changes = {}
     if run.parallel.kind != "fsdp" and n_processes > 1:
@@ -235,11 +238,13 @@ def find_remedies(
         )
     if share_of(run, n_processes).micro_rows > 1:
         changes["train.micro_batch_windows=1"] = lambda r: replace(r, train=replace(r.train, micro_batch_windows=1))
-    remedies = [
-        Remedy(name, training_memory(change(run), n_processes, device, dtype).total) for name, change in changes.items()
-    ]
+
+    def total(changed: RunConfig) -> int:
+        return training_memory(changed, n_processes, device, dtype).total
+
+    remedies = [Remedy(f"--set {name}", total(change(run))) for name, change in changes.items()]
     if len(changes) > 1:
         for change in changes.values():
             run = change(run)
-        remedies.append(Remedy("all of them", training_memory(run, n_processes, device, dtype).total))
+        remedies.append(Remedy("all of them", total(run)))
     return tuple(remedies)

@@ -71,11 +71,12 @@ def plan_lines(plan: Plan) -> list[str]:
     """Write a plan as a table, and what would help where a device is too small."""
     work, share, n = plan.work, plan.share, plan.n_devices
     devices = "1 device" if n == 1 else f"{n} devices"
+    passes = "1 pass" if share.accumulation == 1 else f"{share.accumulation} passes"
     lines = [f"{plan.run} on {devices}"]
     lines += _line("model", f"{plan.parameters:,} parameters, of which a token meets {plan.active_parameters:,}")
     lines += _line(
         "step",
-        f"{work.tokens_per_step:,} tokens, {work.bases_per_step:,} bases: {devices} x {share.accumulation} passes x "
+        f"{work.tokens_per_step:,} tokens, {work.bases_per_step:,} bases: {devices} x {passes} x "
         f"{share.micro_rows} rows of {work.row_tokens:,} tokens",
     )
     lines += _line("run", f"{work.steps:,} steps, {short(work.tokens)} tokens, {short(work.bases)} bases")
@@ -122,4 +123,4 @@ def _warning(plan: Plan) -> list[str]:
         f"warning: {size(plan.memory.total)} is more than the {size(plan.memory_free or 0)} that are free on "
         f"{plan.memory_of.split(',')[0]} here. What would help:"
     ]
-    return lines + [f"  {size(remedy.total):>10}  with --set {remedy.setting}" for remedy in plan.remedies]
+    return lines + [f"  {size(remedy.total):>10}  with {remedy.setting}" for remedy in plan.remedies]

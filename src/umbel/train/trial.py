@@ -232,6 +232,6 @@ def _affordable(run: RunConfig, rows: int, device: torch.device, dtype: torch.dt
 
     while is_too_much() and shape.rows > 1:
         shape = batch_shape(run, shape.rows // 2, device, dtype)
-    while is_too_much() and shape.tokens >= _SHORTEST:
+    while is_too_much() and shape.tokens // 2 >= _SHORTEST:
         shape = _cut(shape, shape.tokens // 2)
     return shape

@@ -83,13 +83,13 @@ def test_the_remedies_save_what_they_say():
     run = settings()
     found = {remedy.setting: remedy.total for remedy in find_remedies(run, 4, CPU)}
     assert list(found) == [
-        "parallel.kind=fsdp",
-        "parallel.activation_checkpointing=true",
-        "train.micro_batch_windows=1",
+        "--set parallel.kind=fsdp",
+        "--set parallel.activation_checkpointing=true",
+        "--set train.micro_batch_windows=1",
         "all of them",
     ]
     for name in list(found)[:3]:
-        changed = training_memory(apply_settings(run, [name]), 4, CPU).total
+        changed = training_memory(apply_settings(run, [name.removeprefix("--set ")]), 4, CPU).total
         # The process itself grows a little from one estimate to the next.
         assert found[name] == pytest.approx(changed, abs=2e7)
     assert found["all of them"] < min(list(found.values())[:3]) < training_memory(run, 4, CPU).total
