@@ -132,7 +132,7 @@ class StateWriter:
 
 
 def _write_alone(writer: FileSystemWriter, tensors: dict[str, Tensor]) -> None:
-    """Do what torch's ``save`` does without processes, where it warns that there are none, and not in a thread alone."""
+    """Do what torch's ``save`` does, for one process: that one warns of it, which a thread cannot hush for itself."""
     planner = DefaultSavePlanner()
     planner.set_up_planner(tensors, writer.storage_meta(), is_coordinator=True)
     writer.set_up_storage_writer(is_coordinator=True)
