@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain, scan, tokenizer
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, pretrain, report, scan, tokenizer
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(corpus.app, name="corpus", help="Build a corpus from assemblies, and check it.")
 app.add_typer(tokenizer.app, name="tokenizer", help="Learn DNA tokens from a corpus.")
 app.command("pretrain")(pretrain.pretrain)
+app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)
