@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, plan, pretrain, scan, tokenizer
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, plan, pretrain, report, scan, tokenizer
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(corpus.app, name="corpus", help="Build a corpus from assemblies, a
 app.add_typer(tokenizer.app, name="tokenizer", help="Learn DNA tokens from a corpus.")
 app.command("plan")(plan.plan)
 app.command("pretrain")(pretrain.pretrain)
+app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)

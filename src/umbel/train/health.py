@@ -16,6 +16,8 @@ from torch import Tensor
 from umbel.config import ModelConfig
 from umbel.model.routing import ExpertLoad, Routing, expert_load
 
+_SHARES = ("max_over_mean", "cv", "entropy", "routing_entropy")
+
 
 @dataclass(frozen=True)
 class LayerHealth(ExpertLoad):
@@ -42,10 +44,13 @@ class LayerHealth(ExpertLoad):
     n_tokens: int
 
     def record(self, *, with_load: bool) -> dict[str, Any]:
-        """Give what ``metrics.jsonl`` has of a layer; the load of every expert only where asked for."""
-        told = asdict(self)
-        names = ("layer", "max_over_mean", "cv", "n_dead", "entropy", "routing_entropy")
-        return {name: told[name] for name in names} | ({"load": told["load"]} if with_load else {})
+        """Give what ``metrics.jsonl`` has of a layer, to six digits; the load of every expert only where asked for.
+
+        These numbers are most of that file, and digits most of them.
+        """
+        shares = {name: float(f"{getattr(self, name):.6g}") for name in _SHARES}
+        told = {"layer": self.layer, "n_dead": self.n_dead, **shares}
+        return told | {"load": [float(f"{share:.6g}") for share in self.load]} if with_load else told
 
 
 class RoutingTotals:

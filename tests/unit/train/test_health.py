@@ -155,8 +155,8 @@ def test_the_layers_of_a_network_are_found_and_filled():
     assert totals.counts(totals.flat()).sum(1).tolist() == [24, 24]
 
 
-def test_records_have_the_load_only_where_asked_for():
-    layer = LayerHealth([0.5, 0.5], 1.0, 0.0, 0, 1.0, 3, 0.9, [0.4, 0.6], 10)
-    short = {"layer": 3, "max_over_mean": 1.0, "cv": 0.0, "n_dead": 0, "entropy": 1.0, "routing_entropy": 0.9}
+def test_records_have_six_digits_and_the_load_only_where_asked_for():
+    layer = LayerHealth([2 / 3, 1 / 3], 4 / 3, 0.0, 0, 1.0, 3, 0.123456789, [0.4, 0.6], 10)
+    short = {"layer": 3, "n_dead": 0, "max_over_mean": 1.33333, "cv": 0.0, "entropy": 1.0, "routing_entropy": 0.123457}
     assert layer.record(with_load=False) == short
-    assert layer.record(with_load=True) == {**short, "load": [0.5, 0.5]}
+    assert layer.record(with_load=True) == {**short, "load": [0.666667, 0.333333]}
