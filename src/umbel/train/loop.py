@@ -76,9 +76,14 @@ def fit(
     KeyboardInterrupt
         After SIGINT or SIGTERM to any process, once the step is finished and the state is whole.
     """
+    started = time.monotonic()
+
+    def clock() -> float:
+        return time.monotonic() - started
+
     with stop_on_signal() as is_stopping:
         while learner.step < learner.run.train.steps:
-            _fit_until_rollback(learner, training, validation, keeper, speed, is_stopping)
+            _fit_until_rollback(learner, training, validation, keeper, speed, clock, is_stopping)
     keeper.finish()
 
 
@@ -88,6 +93,7 @@ def _fit_until_rollback(
     validation: Sequence[Batch],
     keeper: Keeper,
     speed: SpeedMeter,
+    clock: Callable[[], float],
     is_stopping: Callable[[], bool],
 ) -> None:
     """Train to the end, or until a state of an earlier step was taken up again."""
@@ -95,17 +101,17 @@ def _fit_until_rollback(
     last = learner.cursor + train.steps - learner.step
     coming = training.stream(learner.cursor, last, train.micro_batch_windows, world.rank, world.size)
     while learner.step < train.steps:
-        began = time.monotonic()
+        began = clock()
         batches = next(coming)
-        waited = time.monotonic() - began
+        waited = clock() - began
         report = train_step(learner, batches, is_stopping=is_stopping())
         learner.step, learner.cursor = learner.step + 1, learner.cursor + 1
-        measured = speed.step(time.monotonic() - began, waited, report.seen)
+        measured = speed.step(clock() - began, waited, report.seen)
         if report.problem is not None and not _live_with(report, learner, keeper):
             return
         # What is not finite is told by the event; JSON has no word for it.
         metrics = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
-        record = {"kind": "train", "step": learner.step, **metrics, **measured}
+        record = {"kind": "train", "step": learner.step, **metrics, **measured, "seconds": clock()}
         if report.layers:
             record["experts"] = [layer.record(with_load=False) for layer in report.layers]
         keeper.record(record)
