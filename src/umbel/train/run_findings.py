@@ -116,7 +116,7 @@ def _bad_steps(story: RunStory) -> list[Finding]:
 
 def bad_step(event: Record) -> int:
     """Give the step that was bad: of a rollback the one it came from."""
-    return int(event.get("from_step", event["step"]))
+    return int(event["from_step"] if "from_step" in event else event["step"])
 
 
 def _number(count: int, one: str, many: str = "") -> str:
