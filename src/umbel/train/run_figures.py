@@ -180,6 +180,10 @@ def _finish(axes: Axes, label: str, n_ticks: int = 4) -> None:
     axes.grid(axis="y", color="#e6e6e1", linewidth=0.7, zorder=0)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    left, right = axes.get_xlim()
+    if right - left < 2:
+        # One step alone would be between fractions of steps.
+        axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=n_ticks, integer=True))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_plain))
