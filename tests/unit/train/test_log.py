@@ -75,8 +75,8 @@ def test_a_stopped_run_tells_what_an_unbroken_one_tells(tmp_path):
 def test_a_rollback_takes_its_lines_back_and_its_event_stays(tmp_path, monkeypatch):
     from tensorboard.summary.writer import event_file_writer
 
-    # Its files are read in the order of their names, which begin with the second and go on with a number without noughts
-    # in front; of a training, unlike here, no two are of the same second.
+    # Its files are read in the order of their names: the second, and a number without noughts in front. Of a training,
+    # unlike here, no two are of the same second.
     seconds = itertools.count(int(time.time()))
     monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: next(seconds)))
     with RunLog(tmp_path, toy_run(), 0, SILENT) as log:
