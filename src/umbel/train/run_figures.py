@@ -58,7 +58,8 @@ def draw_loss(
             must_show += [float(smooth[-1]), float(np.min(train.low))]
         for curve, colour, mark in ((valid, VALID, "o"), (average, AVERAGE, "D")):
             if curve is not None and len(curve.steps):
-                axes.plot(curve.steps, curve.mean, color=colour, marker=mark, markersize=3.5, linewidth=1.6, zorder=4)
+                shown = mark if len(curve.steps) <= _MANY_POINTS else ""
+                axes.plot(curve.steps, curve.mean, color=colour, marker=shown, markersize=3.5, linewidth=1.6, zorder=4)
                 must_show += [float(curve.mean.min()), float(np.median(curve.mean))]
         if level is not None:
             axes.axhline(level[0], color=LEVEL, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=2)
@@ -73,21 +74,27 @@ def draw_loss(
                 bad_steps, np.ones(len(bad_steps)), "v", color=BAD, markersize=6, clip_on=False, zorder=5,
                 transform=axes.get_xaxis_transform(),
             )  # fmt: skip
-        _finish(axes, "nats per cut span" if name.startswith("placement") else "loss, nats per token")
+        _finish(axes, "nats per cut span" if name == "placement_loss" else "loss, nats per token", int(width_in))
         return as_svg(figure)
 
 
 def draw_panel(
-    label: str, curve: Curve | None, *, is_log: bool = False, scale: float = 1.0, level: tuple[float, str] | None = None
+    label: str,
+    curve: Curve | None,
+    *,
+    is_log: bool = False,
+    is_noisy: bool = True,
+    scale: float = 1.0,
+    level: tuple[float, str] | None = None,
 ) -> Any | None:
-    """Draw one number of training against step: its spread and its mean; None where there is none."""
+    """Draw one number of training against step, its spread and (if noisy) smoothed; None where there is none."""
     if curve is None or not len(curve.steps):
         return None
     with figure_style(label):
         figure = Figure(figsize=_PANEL_IN, layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
         axes.fill_between(curve.steps, scale * curve.low, scale * curve.high, color=BAND, linewidth=0.6)
-        _draw_line(axes, curve.steps, scale * curve.mean, TRAIN, 1.3, 3)
+        _draw_line(axes, curve.steps, scale * (curve.smoothed() if is_noisy else curve.mean), TRAIN, 1.3, 3)
         if level is not None:
             axes.axhline(level[0], color=LEVEL, linewidth=1.2, linestyle=(0, (1, 1.5)))
             axes.annotate(
@@ -138,8 +145,9 @@ def draw_layers(
                 textcoords="offset points", ha="right", color=LEVEL, fontsize=9,
             )  # fmt: skip
             top = high
-        room = 0.06 * (top - low) or 0.06
-        axes.set_ylim(low - room / 2, top + room)
+        # Where every layer has the least, the axis would be a point.
+        top = top if top - low > 1e-9 else low + 1
+        axes.set_ylim(low - 0.03 * (top - low), top + 0.06 * (top - low))
         axes.legend(
             frameon=False, title="layer", loc="upper left", bbox_to_anchor=(1.0, 1.05), handlelength=1.0,
             prop={"size": 9}, title_fontsize=9,
@@ -166,13 +174,17 @@ def _frame(axes: Axes, must_show: list[float], points: list[float]) -> None:
     axes.set_ylim(low - pad, high + pad)
 
 
-def _finish(axes: Axes, label: str) -> None:
+def _finish(axes: Axes, label: str, n_ticks: int = 4) -> None:
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(label)
     axes.grid(axis="y", color="#e6e6e1", linewidth=0.7, zorder=0)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    left, right = axes.get_xlim()
+    if right - left < 2:
+        # One step alone would be between fractions of steps.
+        axes.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=n_ticks, integer=True))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_plain))
 

@@ -12,6 +12,7 @@ from umbel.train.run_curves import RunStory
 _MANY_TOKENS = 0.5
 _TIMES_EVEN = 1.5
 _LONG_WAIT = 0.1
+_FIRST_STEPS = 10
 _SLOWER = 0.7
 _KNOWS_NOTHING = 0.99
 _MAX_STEPS = 6
@@ -173,7 +174,7 @@ def _speed(story: RunStory) -> list[Finding]:
     if "train/data_wait_frac" in story.curves:
         curve = story.curves["train/data_wait_frac"]
         wait = float(curve.mean[-max(1, len(curve.mean) // 10) :].mean())
-        if wait > _LONG_WAIT:
+        if wait > _LONG_WAIT and story.step >= _FIRST_STEPS:
             text = (
                 f"{100 * wait:.0f} % of the time goes by waiting for data: give the process more CPU cores, or put the "
                 "corpus on a faster disk"

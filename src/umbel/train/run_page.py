@@ -74,7 +74,7 @@ def render_run_page(story: RunStory, findings: list[Finding]) -> str:
     }
     clip = config.get("optim", {}).get("clip_norm")
     panels = [
-        draw_panel("learning rate", curves.get("train/lr")),
+        draw_panel("learning rate", curves.get("train/lr"), is_noisy=False),
         draw_panel(
             "gradient norm", curves.get("train/grad_norm"), is_log=True, level=(clip, "clipped above") if clip else None
         ),
@@ -84,9 +84,10 @@ def render_run_page(story: RunStory, findings: list[Finding]) -> str:
         draw_panel("peak memory, GB", curves.get("train/peak_memory_gb")),
     ]
     per_expert = model["n_experts"] / model["top_k"]
+    all_on_few = "one expert has all" if model["top_k"] == 1 else f"{model['top_k']} experts have all"
     experts = [
-        draw_layers("Max/Avg", story.layer_curves("max_over_mean"), (1.0, per_expert), "one expert has all"),
-        draw_layers("CV", story.layer_curves("cv"), (0.0, math.sqrt(per_expert - 1)), "one expert has all"),
+        draw_layers("Max/Avg", story.layer_curves("max_over_mean"), (1.0, per_expert), all_on_few),
+        draw_layers("CV", story.layer_curves("cv"), (0.0, math.sqrt(per_expert - 1)), all_on_few),
         draw_layers(
             "dead experts",
             story.layer_curves("n_dead"),
@@ -149,6 +150,14 @@ def heat_rows(record: Record) -> list[dict[str, Any]]:
             background, colour = cell_colour(share, 1 / len(load) if share else 0.0)
             title = f"layer {layer['layer']}, expert {expert}: {100 * share:.2f} %"
             percent = f"{100 * share:.1f}" if 0 < share < 0.00995 else f"{100 * share:.0f}"
-            cells.append({"share": percent, "background": background, "colour": colour, "title": title})
+            cells.append(
+                {
+                    "share": percent,
+                    "background": background,
+                    "colour": colour,
+                    "title": title,
+                    "is_dead": share == 0,
+                }
+            )
         rows.append({**layer, "cells": cells})
     return rows

@@ -1,6 +1,9 @@
 import io
+import itertools
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 from toys import toy_run
@@ -69,7 +72,13 @@ def test_a_stopped_run_tells_what_an_unbroken_one_tells(tmp_path):
     assert [json.loads(line)["step"] for line in lines_of(tmp_path / "stopped", "event")] == [5, 10]
 
 
-def test_a_rollback_takes_its_lines_back_and_its_event_stays(tmp_path):
+def test_a_rollback_takes_its_lines_back_and_its_event_stays(tmp_path, monkeypatch):
+    from tensorboard.summary.writer import event_file_writer
+
+    # Its files are read in the order of their names: the second, and a number without noughts in front. Of a training,
+    # unlike here, no two are of the same second.
+    seconds = itertools.count(int(time.time()))
+    monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: next(seconds)))
     with RunLog(tmp_path, toy_run(), 0, SILENT) as log:
         for step in range(1, 8):
             log(train(step))
