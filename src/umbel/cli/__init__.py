@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -33,12 +34,13 @@ EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 def main() -> None:
     """Run ``umbel``: exit 0 when done, 1 on a named error, 2 on wrong usage, 130 when interrupted."""
+    rank = os.environ.get("RANK", "0")
     try:
         app()
     except UmbelError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error{f' in process {rank}' if rank != '0' else ''}: {error}\n")
         sys.exit(EXIT_ERROR)
     except SystemExit as stop:
-        if stop.code == EXIT_INTERRUPTED:
+        if stop.code == EXIT_INTERRUPTED and rank == "0":
             sys.stderr.write("interrupted; the same command continues from here\n")
         raise

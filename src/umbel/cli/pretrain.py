@@ -23,7 +23,10 @@ def pretrain(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train; run the same command again to continue a run that was stopped in any way."""
+    """Train; run the same command again to continue a run that was stopped in any way.
+
+    With several processes: torchrun --nproc-per-node N -m umbel pretrain ... --set parallel.kind=ddp (or fsdp).
+    """
     from umbel.config import apply_settings
     from umbel.train.pretrain import pretrain as train
     from umbel.train.recipes import load_recipe
@@ -31,6 +34,8 @@ def pretrain(
     chosen = [*(settings or []), *([] if seed is None else [f"train.seed={seed}"])]
     run = apply_settings(load_recipe(recipe), chosen)
     result = train(run, corpus, out, device=device, reporter=begin(quiet, threads))
+    if not result.is_first:
+        return
     lines = [f"checkpoint {result.checkpoint}"]
     for name, told in (("training", result.train), ("validation", result.valid)):
         for kind, prefix in (("", ""), ("placement ", "placement_")):

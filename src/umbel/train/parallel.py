@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -64,6 +65,8 @@ class Spread:
 
     def _shard(self) -> nn.Module:
         """FSDP2: each block is a unit, and what is left (embedding, last norm, heads) another."""
+        # Blocks give views, and nothing of ours writes into them.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         mesh = init_device_mesh(self._world.device.type, (self._world.size,))
         elsewhere = set(self._expert_parameters())
         for module in (*self.model.backbone.layers, self.model):

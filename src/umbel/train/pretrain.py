@@ -20,7 +20,7 @@ from umbel.train.log import RunLog
 from umbel.train.loop import fit
 from umbel.train.processes import World, join_world
 from umbel.train.run_folder import describe_run, differences, open_run
-from umbel.train.run_page import write_run_page
+from umbel.train.run_page import missing_for_page, write_run_page
 from umbel.train.schedule import require_schedule
 from umbel.train.speed import SpeedMeter, matrix_rate
 from umbel.train.state import StateWriter, newest_state
@@ -30,12 +30,16 @@ from umbel.train.validation import placement_batches, validation_batches
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """Where the run is, and its last numbers: the last ``train`` and ``valid`` lines of ``metrics.jsonl``."""
+    """Where the run is, and its last numbers: the last ``train`` and ``valid`` lines of ``metrics.jsonl``.
+
+    Process 0, which ``is_first``, alone has the numbers.
+    """
 
     folder: Path
     checkpoint: Path
     train: Metrics
     valid: Metrics
+    is_first: bool = True
 
 
 class _RunKeeper:
@@ -159,6 +163,8 @@ def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter
         elif run.health.on_bad_step == "rollback":
             states.save(0, learner.tensors(), learner.numbers())
         log = stack.enter_context(RunLog(folder, run, learner.step, reporter)) if world.is_first else None
+        if log is not None and 0 < learner.step < run.train.steps:
+            log.event(learner.step, "resumed", f"went on with {world.size} process{'es' if world.size > 1 else ''}")
         keeper = _RunKeeper(folder, learner, log, states, reporter)
         speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype), world.device)
         validation = [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)]
@@ -167,5 +173,8 @@ def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter
         if learner.ema is not None:
             keeper.write_checkpoint("checkpoint_ema", averaged=True)
         last = {} if log is None else log.last
-    world.first(lambda: write_run_page(folder))
-    return PretrainResult(folder, checkpoint, last.get("train", {}), last.get("valid", {}))
+    if missing := missing_for_page():
+        reporter.say(f"run.html is not drawn: {', '.join(missing)} not installed (pip install 'umbel[train]')")
+    else:
+        world.first(lambda: write_run_page(folder).path)
+    return PretrainResult(folder, checkpoint, last.get("train", {}), last.get("valid", {}), world.is_first)

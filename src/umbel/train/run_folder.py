@@ -72,7 +72,8 @@ def describe_run(run: RunConfig, corpus: Corpus, tokens: Tokens, world: World) -
         "corpus": {"path": str(corpus.path.resolve()), "hash": corpus.hash},
         # The file that tokens.file names may change; k-mers follow from the settings.
         "vocabulary": describe(tokens).get("sha256"),
-        "parameters": {"total": total, "active": active},
+        "n_parameters": total,
+        "n_active_parameters": active,
         "umbel": umbel.__version__,
         "commit": source_commit(),
         "torch": torch.__version__,
