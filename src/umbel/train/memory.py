@@ -89,7 +89,7 @@ class Memory:
     working
         The most that one layer's pass takes for a moment.
     program
-        On a CPU, the process before it has a model: Python, torch and kernels. 0 on a GPU.
+        On a CPU, the process without a model: Python, torch and kernels. 0 on a GPU.
     """
 
     weights: int
@@ -153,8 +153,18 @@ def training_memory(run: RunConfig, n_processes: int, device: torch.device, dtyp
         activations=kept,
         logits=head.kept,
         working=max(part.working for part in (*all_layers, head)),
-        program=(process_bytes("VmRSS") or 0) if device.type == "cpu" else 0,
+        program=_program_bytes(run) if device.type == "cpu" else 0,
     )
+
+
+def _program_bytes(run: RunConfig) -> int:
+    """Give what this process has without a model; a small step first, because it loads the kernels, which stay."""
+    tile = len(run.model.pattern.split())
+    small = replace(run.model, n_layers=tile, d_model=2 * run.model.n_heads, ffn_hidden=8, expert_hidden=8)
+    with torch.random.fork_rng():
+        hidden = Backbone(small)(torch.full((1, 64), 7)).hidden
+    hidden.sum().backward()
+    return process_bytes("VmRSS") or 0
 
 
 def _held(run: RunConfig, parameters: Parameters, n_processes: int) -> tuple[int, int]:

@@ -99,7 +99,9 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _speed_texts(plan: Plan) -> list[str]:
     speed = plan.throughput
-    threads = f", {speed.threads} threads" if speed.device == "cpu" and speed.threads else ""
+    threads = ""
+    if speed.device == "cpu" and speed.threads:
+        threads = ", 1 thread" if speed.threads == 1 else f", {speed.threads} threads"
     text = f"{short(speed.flops_per_s)}FLOP/s a device ({speed.device}, {speed.precision}{threads})"
     if speed.mfu is not None:
         text += f": {speed.mfu:.0%} of the {short(speed.matrix_flops_per_s)}FLOP/s of a matrix product (MFU)"
@@ -109,11 +111,15 @@ def _speed_texts(plan: Plan) -> list[str]:
 def _time_texts(plan: Plan) -> list[str]:
     time, n = plan.duration, plan.n_devices
     text = f"{span(time.hours)} ({span(time.shortest_hours)} to {span(time.longest_hours)} by what was measured)"
-    texts = [f"{text}, {short(time.tokens_per_s)} tokens/s, {time.device_hours:,.1f} device-hours"]
+    texts = [f"{text}, {short(time.tokens_per_s)} tokens/s, {_hours(time.device_hours)} device-hours"]
     if n > 1:
         scaling = "ideal scaling was assumed" if plan.efficiency == 1 else f"{plan.efficiency:.0%} of ideal scaling"
         texts.append(f"{n} devices count as {n * plan.efficiency:g}: {scaling} (--efficiency)")
     return texts
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _warning(plan: Plan) -> list[str]:

@@ -99,7 +99,7 @@ def measure_throughput(
     dtype: torch.dtype | None,
     *,
     n_processes: int = 1,
-    seconds: float = 20.0,
+    seconds: float = 15.0,
     reporter: Reporter | None = None,
 ) -> Throughput:
     """Train one tile of the run's pattern on random tokens: rows, length, precision and threads of the run.
