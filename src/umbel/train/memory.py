@@ -10,7 +10,7 @@ import torch
 from umbel.config import RunConfig
 from umbel.model.activations import measure_block, measure_head
 from umbel.model.backbone import Backbone
-from umbel.train.optim import is_decayed
+from umbel.train.optim import is_orthogonalised
 from umbel.train.speed import process_bytes
 from umbel.train.workload import batch_shape, share_of
 
@@ -47,11 +47,11 @@ def count_kinds(run: RunConfig) -> Parameters:
     """
     with torch.device("meta"):
         backbone = Backbone(run.model)
-    named = [(name, p.numel(), is_decayed(name, p)) for name, p in backbone.named_parameters()]
+    named = [(name, p.numel(), is_orthogonalised(name, p)) for name, p in backbone.named_parameters()]
     if not run.model.tie_head:
-        named.append(("lm_head.weight", run.model.vocab_size * run.model.d_model, True))
+        named.append(("lm_head.weight", run.model.vocab_size * run.model.d_model, False))
     if run.masking.placement_weight:
-        named += [(f"placement.{name}", run.model.d_model**2, True) for name in ("query", "key")]
+        named += [(f"placement.{name}", run.model.d_model**2, False) for name in ("query", "key")]
     blocks: dict[str, list[int]] = {}
     for name, n, _ in named:
         if name.startswith("layers."):
