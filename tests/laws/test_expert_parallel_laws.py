@@ -14,7 +14,7 @@ from toys import enlarge
 from umbel.config import ModelConfig
 from umbel.errors import CheckpointError, ConfigError
 from umbel.model.backbone import Backbone, real_tokens
-from umbel.model.expert_exchange import as_dtensors, average_expert_gradients, expert_mesh, spread_experts
+from umbel.model.expert_exchange import add_expert_gradients, as_dtensors, expert_mesh, spread_experts
 from umbel.model.moe import MoE
 
 PAD, ROWS, LENGTH = 4, 4, 23
@@ -188,13 +188,16 @@ def run_replicas():
         ids, _, target = make_batch("top-1")
         (outer(ids[share(rank, size)]).hidden * target[share(rank, size)]).sum().backward()
         named = dict(model.named_parameters())
-        average_expert_gradients([named[name] for name in parts], mesh)
+        add_expert_gradients([named[name] for name in parts], mesh)
+        for name in parts:
+            # As the wrappers do with all others, unless told to add up.
+            named[name].grad /= size
         found[kind] = {name: whole_gradient(name, p, parts, mesh) for name, p in named.items()}
     dist.destroy_process_group()
     return found
 
 
-def test_replicas_of_spread_experts_average_like_all_other_parameters():
+def test_gradients_of_spread_experts_are_added_up_over_replicas():
     _, wanted = run(make_model("top-1", torch.float32), "top-1", slice(0, ROWS))
     for result in run_ranks(run_replicas, 4):
         for kind, found in result.items():

@@ -158,16 +158,16 @@ def expert_mesh(expert_processes: int, device_type: str) -> DeviceMesh:
     return init_device_mesh(device_type, shape, mesh_dim_names=("replicas", "experts"))
 
 
-def average_expert_gradients(parts: Iterable[nn.Parameter], mesh: DeviceMesh) -> None:
-    """Do for the parts what DDP and FSDP do for all other parameters: average gradients over all processes.
+def add_expert_gradients(parts: Iterable[nn.Parameter], mesh: DeviceMesh) -> None:
+    """Add up the gradients of parts over the processes that hold the same ones.
 
-    A part's gradient is the sum over the processes of its row of the mesh already; what is left is to add those of its
-    column, and to divide by the number of all. Call it once a step, after the last backward pass.
+    A part's gradient is the sum over the processes of its row of the mesh already; what is left is its column. Call it
+    once a step, after the last backward pass.
     """
-    for part in parts:
-        if part.grad is not None:
-            dist.all_reduce(part.grad, group=mesh.get_group("replicas"))
-            part.grad /= mesh.size()
+    if mesh.size(0) > 1:
+        for part in parts:
+            if part.grad is not None:
+                dist.all_reduce(part.grad, group=mesh.get_group("replicas"))
 
 
 def as_dtensors(state: dict[str, Tensor], names: Iterable[str], mesh: DeviceMesh) -> dict[str, Any]:

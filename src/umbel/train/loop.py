@@ -40,7 +40,7 @@ class Keeper(Protocol):
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether SIGINT or SIGTERM has come, so that a step is never cut in half.
 
-    A second SIGINT interrupts at once.
+    A second SIGINT interrupts at once; a second SIGTERM does not, for schedulers send it to a process and by torchrun.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -48,7 +48,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         return
 
     def note(number: int, frame: Any) -> None:
-        if asked:
+        if number == signal.SIGINT and number in asked:
             raise KeyboardInterrupt
         asked.append(number)
 

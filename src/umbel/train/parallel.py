@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from umbel.config import ParallelConfig
-from umbel.model.expert_exchange import as_dtensors, expert_mesh, spread_experts
+from umbel.model.expert_exchange import add_expert_gradients, as_dtensors, expert_mesh, spread_experts
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.train.blocks import checkpoint_blocks, compile_blocks
 from umbel.train.processes import World
@@ -95,9 +95,8 @@ class Spread:
 
     def finish_gradients(self) -> None:
         """Add up what the wrappers leave out: gradients of experts over the processes that hold the same ones."""
-        if self._expert_mesh is not None and self._expert_mesh.size(0) > 1:
-            for parameter in self._expert_parameters():
-                dist.all_reduce(parameter.grad, group=self._expert_mesh.get_group("replicas"))
+        if self._expert_mesh is not None:
+            add_expert_gradients(self._expert_parameters(), self._expert_mesh)
 
     def gradients(self) -> Iterator[Tensor]:
         """Give this process' part of every gradient."""

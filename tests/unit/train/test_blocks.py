@@ -17,7 +17,7 @@ from umbel.config import ModelConfig
 from umbel.errors import BackendError, ConfigError
 from umbel.model import inference
 from umbel.model.backbone import Backbone
-from umbel.model.expert_exchange import average_expert_gradients, expert_mesh, spread_experts
+from umbel.model.expert_exchange import add_expert_gradients, expert_mesh, spread_experts
 from umbel.train.blocks import checkpoint_blocks, compile_blocks, why_not_compile
 
 # Torch's compiler looks at the .grad of what goes into a block, makes an instance of an autograd.Function, and uses
@@ -235,7 +235,9 @@ def run_all_together(is_compiled, is_spread):
         for _ in range(2):  # the second step finds the code, and weights that were gathered before
             outer.zero_grad()
             (outer(ids[rank : rank + 1]).hidden * made_target(ids)[rank]).sum().backward()
-        average_expert_gradients(own, mesh)
+        add_expert_gradients(own, mesh)
+        for part in own:
+            part.grad /= mesh.size()
         gradients = {name: p.grad for name, p in model.named_parameters()}
         whole = {n: g.full_tensor() if hasattr(g, "full_tensor") else g for n, g in gradients.items()}
         found[kind] = {n: g.numpy() for n, g in whole.items()}, parts
