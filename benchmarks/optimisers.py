@@ -34,7 +34,7 @@ from umbel.train.pretrain import untrained_model, validation_batches
 from umbel.train.recipes import plantbimoe, tiny, tiny_lengths
 
 CPU = torch.device("cpu")
-GRID = (2.5e-3, 5e-3, 1e-2)
+GRID = (5e-3, 1e-2, 2e-2)
 CHOOSING_SEED = 100
 EVAL_WINDOWS = 128
 
