@@ -34,7 +34,7 @@ from umbel.train.pretrain import untrained_model, validation_batches
 from umbel.train.recipes import plantbimoe, tiny, tiny_lengths
 
 CPU = torch.device("cpu")
-GRID = (2.5e-3, 5e-3, 1e-2)
+GRID = (5e-3, 1e-2, 2e-2)
 CHOOSING_SEED = 100
 EVAL_WINDOWS = 128
 
@@ -165,12 +165,16 @@ def main() -> None:
     results |= {"ema_decay": chosen.ema, "eval_windows": EVAL_WINDOWS, "choosing_seed": CHOOSING_SEED}
     results |= {"corpus": corpus.hash, "costs": costs()}
     results["baseline"] = ablation.baseline(next(iter(arms(chosen.steps).values())).run, corpus, chosen.seeds)
-    results["arms"] = {}
+    results["arms"], first = {}, []
     for name, arm in arms(chosen.steps).items():
         grid = choose_lr(arm, runs)
         lr = min(grid, key=grid.__getitem__)
         found = [runs(arm.run, lr, seed) for seed in seeds]
-        told = {"lr": lr, "loss": ablation.spread([one[arm.weights] for one in found])}
+        losses = [one[arm.weights] for one in found]
+        # Seeds hide different bases, arms of one seed the same: only differences within a seed can be compared.
+        first = first or losses
+        told = {"lr": lr, "loss": ablation.spread(losses)}
+        told["minus_the_first_arm"] = ablation.spread([a - b for a, b in zip(losses, first, strict=True)])
         told |= {"cpu_seconds": ablation.spread([one["cpu_seconds"] for one in found])}
         results["arms"][name] = told | {"grid": {f"{rate:g}": round(loss, 5) for rate, loss in grid.items()}}
         measure.write_rows(chosen.out, results)

@@ -47,7 +47,7 @@ def test_a_run_is_made_once_and_measured_with_both_weights(optimisers, toy_corpu
 
 @pytest.mark.parametrize(
     ("best", "tried"),
-    [(2.5e-3, [1.25e-3, 2.5e-3, 5e-3, 1e-2]), (5e-3, [2.5e-3, 5e-3, 1e-2]), (1e-2, [2.5e-3, 5e-3, 1e-2, 2e-2])],
+    [(5e-3, [2.5e-3, 5e-3, 1e-2, 2e-2]), (1e-2, [5e-3, 1e-2, 2e-2]), (2e-2, [5e-3, 1e-2, 2e-2, 4e-2])],
 )
 def test_a_grid_grows_where_its_best_lies_at_the_edge(best, tried, optimisers):
     def runs(run, lr, seed):
