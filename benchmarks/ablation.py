@@ -44,11 +44,13 @@ from umbel.model.moe import Router
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.progress import Reporter
 from umbel.train.ablations import FAMILIES, cpu_hour, family
-from umbel.train.loop import train_step, validate
-from umbel.train.optim import make_optimizers
-from umbel.train.pretrain import placement_batches, pretrain, untrained_model, validation_batches
+from umbel.train.learner import Learner, untrained_model
+from umbel.train.pretrain import pretrain
+from umbel.train.processes import World
 from umbel.train.recipes import hyenamoe_tiny, load_recipe
 from umbel.train.state import read_metrics
+from umbel.train.step import train_step, validate
+from umbel.train.validation import placement_batches, validation_batches
 
 STARVING = 0.05
 """An expert with less than this share of an even load is starving; one with nothing is dead."""
@@ -208,7 +210,7 @@ def gate(arms: dict[str, RunConfig], corpus: Corpus) -> dict[str, float]:
         single = replace(run.train, batch_windows=1, micro_batch_windows=1, seed=0)
         model, cpu = untrained_model(replace(run, train=single), tokens), torch.device("cpu")
         batches = TrainingBatches(corpus, replace(run, train=single, balance=BalanceConfig()), tokens)
-        train_step(model, make_optimizers(model, run.optim), batches.micro_batches(0, 1), run, 0, cpu, None)
+        train_step(Learner(model, replace(run, train=single), World(cpu)), batches.micro_batches(0, 1))
         moved = min(float(m.load_bias.abs().max()) for m in model.modules() if isinstance(m, Router))
         if not math.isclose(moved, run.train.bias_rate, rel_tol=1e-5):
             sys.exit(f"the bias of a router moved by {moved} in a step, not {run.train.bias_rate}: nothing is trained")

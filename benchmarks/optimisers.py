@@ -27,11 +27,12 @@ from umbel.data.batches import TrainingBatches
 from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import make_tokens
 from umbel.model.hf import new_model
-from umbel.train.ema import Ema
-from umbel.train.loop import train_step, validate
+from umbel.train.learner import Learner, untrained_model
 from umbel.train.optim import make_optimizers
-from umbel.train.pretrain import untrained_model, validation_batches
+from umbel.train.processes import World
 from umbel.train.recipes import plantbimoe, tiny, tiny_lengths
+from umbel.train.step import train_step, validate
+from umbel.train.validation import validation_batches
 
 CPU = torch.device("cpu")
 GRID = (5e-3, 1e-2, 2e-2)
@@ -65,18 +66,17 @@ def arms(steps: int) -> dict[str, Arm]:
 
 def train(run: RunConfig, corpus: Corpus, ema_decay: float) -> dict[str, Any]:
     """Train once; give the losses of the trained and the averaged weights, and the CPU seconds of training."""
-    tokens = make_tokens(run.tokens)
+    run, tokens = replace(run, train=replace(run.train, ema_decay=ema_decay)), make_tokens(run.tokens)
     model = untrained_model(run, tokens)
-    optimizers, ema = make_optimizers(model, run.optim), Ema(model, ema_decay)
-    batches = TrainingBatches(corpus, run, tokens)
+    learner, batches = Learner(model, run, World(CPU)), TrainingBatches(corpus, run, tokens)
     began = time.process_time()
     for step in range(run.train.steps):
-        train_step(model, optimizers, batches.micro_batches(step, 8), run, step, CPU, None)
-        ema.update()
+        train_step(learner, batches.micro_batches(step, 8))
+        learner.step += 1
     seconds = time.process_time() - began
     valid = validation_batches(corpus, run, tokens)
     loss = validate(model, valid, CPU, None)["loss"]
-    with ema.in_place_of_weights():
+    with learner.ema.in_place_of_weights():
         averaged = validate(model, valid, CPU, None)["loss"]
     return {"loss": loss, "ema_loss": averaged, "cpu_seconds": round(seconds, 1)}
 
@@ -113,12 +113,15 @@ def choose_lr(arm: Arm, runs: Runs) -> dict[float, float]:
 def step_cost(name: str, run: RunConfig, tokens_of_a_step: int) -> dict[str, Any]:
     """Time forward and backward passes and the steps of both optimisers, in turns; tell Muon's share of a step."""
     model, batch = new_model(run.model, run.corpus.window_bp, 0), made_up_batch(run)
+    learner = Learner(model, run, World(CPU))
     adamw, muon = (make_optimizers(model, replace(run.optim, kind=kind)) for kind in ("adamw", "muon"))
     cases = {
-        "passes": lambda: train_step(model, [], [batch], run, 0, CPU, None),
+        "passes": lambda: train_step(learner, [batch]),
         "AdamW": lambda: [optimizer.step() for optimizer in adamw],
         "Muon": lambda: [optimizer.step() for optimizer in muon],
     }
+    # What is left of a step without an optimiser.
+    learner.optimizers.clear()
     cases["passes"]()
     found = {case: min(seconds) for case, seconds in measure.in_turns(cases, 7, CPU).items()}
     tokens = int(batch.attention_mask.sum())

@@ -26,9 +26,10 @@ from umbel.model.backbone import count_parameters
 from umbel.model.flops import count_flops
 from umbel.model.hf import new_model
 from umbel.ops.devices import autocast_dtype, resolve_device
-from umbel.train.loop import train_step
-from umbel.train.optim import make_optimizers
+from umbel.train.learner import Learner
+from umbel.train.processes import World
 from umbel.train.recipes import load_recipe
+from umbel.train.step import train_step
 
 
 def made_up_batch(run: RunConfig) -> Batch:
@@ -54,13 +55,11 @@ def time_recipe(case: str, device: torch.device, steps: int) -> dict[str, object
         run = replace(run, corpus=replace(run.corpus, window_bp=int(window)))
         run = replace(run, train=replace(run.train, micro_batch_windows=1, batch_windows=1))
     model = new_model(run.model, run.corpus.window_bp, 0).to(device)
-    optimizers, batch = make_optimizers(model, run.optim), made_up_batch(run)
-    dtype = autocast_dtype(device, run.train.autocast)
+    batch, dtype = made_up_batch(run), autocast_dtype(device, run.train.autocast)
+    learner = Learner(model, run, World(device), dtype)
     seconds = []
     for step in range(steps + 2):
-        took = measure.seconds(
-            lambda step=step: train_step(model, optimizers, [batch], run, step, device, dtype), device
-        )
+        took = measure.seconds(lambda: train_step(learner, [batch]), device)
         if step >= 2:
             seconds.append(took)
     tokens = int(batch.attention_mask.sum())

@@ -55,7 +55,16 @@ def test_processes_that_cannot_share_a_step_say_so(toy_corpus, tmp_path):
     recipe = tmp_path / "toy.json"
     recipe.write_text(json.dumps(to_dict(replace(toy_run(), parallel=ParallelConfig("ddp")))))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
-    command += ["-m", "umbel", "pretrain", str(recipe), "--corpus", str(toy_corpus.path), "--out", str(tmp_path / "run")]
+    command += [
+        "-m",
+        "umbel",
+        "pretrain",
+        str(recipe),
+        "--corpus",
+        str(toy_corpus.path),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1

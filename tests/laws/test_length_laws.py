@@ -193,10 +193,10 @@ def test_a_run_stopped_inside_a_stage_continues_to_the_same_bits(stop_after, toy
     run, whole = toy_run(length_stages=STAGES, steps=7, save_every_steps=1), loop.train_step
     pretrain(run, toy_corpus.path, tmp_path / "whole")
 
-    def failing(*args):
-        if args[4] == stop_after:
+    def failing(learner, batches, **more):
+        if learner.step == stop_after:
             raise MemoryError
-        return whole(*args)
+        return whole(learner, batches, **more)
 
     monkeypatch.setattr(loop, "train_step", failing)
     with pytest.raises(MemoryError):

@@ -48,7 +48,9 @@ RUNS = {
     "placement": toy_placement_run(batch_windows=8, micro_batch_windows=1),
 }
 TWICE = replace(RUNS["toy"], model=replace(RUNS["toy"].model, n_experts=4, top_k=2, n_shared_experts=1))
-RUNS["top-2"] = replace(TWICE, model=replace(TWICE.model, gating="bias"))
+RUNS["top-2"] = replace(
+    TWICE, model=replace(TWICE.model, gating="bias"), optim=replace(TWICE.optim, kind="muon", schedule="wsd")
+)
 
 
 WAYS = {

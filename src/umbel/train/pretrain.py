@@ -27,6 +27,9 @@ from umbel.train.state import StateWriter, newest_state
 from umbel.train.step import Metrics
 from umbel.train.validation import placement_batches, validation_batches
 
+_RATE_SECONDS = 0.1
+"""Spent at the start on measuring what MFU is a share of."""
+
 
 @dataclass(frozen=True)
 class PretrainResult:
@@ -166,7 +169,7 @@ def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter
         if log is not None and 0 < learner.step < run.train.steps:
             log.event(learner.step, "resumed", f"went on with {world.size} process{'es' if world.size > 1 else ''}")
         keeper = _RunKeeper(folder, learner, log, states, reporter)
-        speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype), world.device)
+        speed = SpeedMeter(run, world.size, matrix_rate(world.device, dtype, _RATE_SECONDS), world.device)
         validation = [*validation_batches(source, run, tokens), *placement_batches(source, run, tokens)]
         fit(learner, training, validation, keeper, speed)
         checkpoint = keeper.write_checkpoint("checkpoint")

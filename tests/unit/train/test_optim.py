@@ -13,10 +13,11 @@ from umbel.config import OptimConfig
 from umbel.data.batches import TrainingBatches
 from umbel.data.kmers import KmerTokens
 from umbel.model.hf import new_model
-from umbel.train.loop import train_step
+from umbel.train.learner import Learner, untrained_model
 from umbel.train.muon import Muon
 from umbel.train.optim import make_optimizers
-from umbel.train.pretrain import untrained_model
+from umbel.train.processes import World
+from umbel.train.step import train_step
 
 MUON = OptimConfig(kind="muon", lr=0.1, weight_decay=0.3, muon_momentum=0.8)
 CPU = torch.device("cpu")
@@ -130,8 +131,11 @@ def test_the_same_steps_twice_give_the_same_bits_and_a_lower_loss(kind, toy_corp
     weights, losses = [], []
     for _ in range(2):
         model = new_model(run.model, 256, 0)
-        optimizers = make_optimizers(model, run.optim)
-        losses.append([train_step(model, optimizers, batches, run, s, CPU, None)["loss"] for s in range(8)])
+        learner = Learner(model, run, World(CPU))
+        losses.append([])
+        for _ in range(8):
+            losses[-1].append(train_step(learner, batches).metrics["loss"])
+            learner.step += 1
         weights.append(model.state_dict())
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0] - 0.03
     assert all(torch.equal(weights[1][name], value) for name, value in weights[0].items())

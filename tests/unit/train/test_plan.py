@@ -126,7 +126,7 @@ def test_what_makes_no_sense_is_refused():
             plan(toy_run(), device="cpu", efficiency=wrong)
     with pytest.raises(ConfigError, match="0 devices: give 1 or more"):
         plan(toy_run(), n_devices=0, device="cpu")
-    with pytest.raises(ConfigError, match="5 devices share 4 windows a step"):
+    with pytest.raises(ConfigError, match="batch_windows is 4, which 5 processes cannot share evenly"):
         plan(toy_run(), n_devices=5, device="cpu")
     with pytest.raises(ConfigError, match=r"model\.vocab_size=92"):
         plan(apply_settings(toy_run(), ["tokens.k=3"]), device="cpu")
