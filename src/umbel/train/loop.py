@@ -153,12 +153,14 @@ def _evaluate(learner: Learner, validation: Sequence[Batch], keeper: Keeper) -> 
     """Validate on every process: all of them need the result, and a model that is cut up needs all of them."""
     device, dtype = learner.world.device, learner.dtype
     measured = validate(learner.model, validation, device, dtype)
+    learner.spread.reshard()
     if not measured:
         return
     judged = measured
     if learner.ema is not None:
         with learner.ema.in_place_of_weights():
             judged = validate(learner.model, validation, device, dtype)
+            learner.spread.reshard()
         measured |= {f"ema_{name}": judged[name] for name in ("loss", "placement_loss") if name in judged}
     keeper.record({"kind": "valid", "step": learner.step, **measured})
     loss = judged.get("loss", 0.0) + judged.get("placement_loss", 0.0)

@@ -122,6 +122,12 @@ class Spread:
             total = total + self._world.sums(sum(cut, zero))
         return float(total.sqrt())
 
+    def reshard(self) -> None:
+        """Let go of weights that FSDP gathered for a pass without a backward: it would go on using those it has."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     def saved(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turn tensors by parameter name into what says which part of the whole this process holds."""
         if self._expert_mesh is None:

@@ -39,23 +39,19 @@ def test_a_process_alone_needs_nobody(monkeypatch):
 
 def test_damaged_variables_and_missing_devices_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with (
-        pytest.raises(ConfigError, match=r"environment variable WORLD_SIZE is 'two', and torchrun sets it"),
-        join_world(),
-    ):
+    told = r"environment variable WORLD_SIZE is 'two', and torchrun sets it to a whole number"
+    with pytest.raises(ConfigError, match=told), join_world():
         pass
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr("umbel.train.processes.resolve_device", torch.device)
-    with pytest.raises(ConfigError, match="--device cuda:0 names one GPU, and 2 processes need one each"):
-        with join_world("cuda:0"):
-            pass
+    told = "--device cuda:0 names one GPU, and 2 processes need one each"
+    with pytest.raises(ConfigError, match=told), join_world("cuda:0"):
+        pass
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(
-        BackendError, match=r"2 processes on a machine with 1 GPUs: start torchrun with --nproc-per-node 1"
-    ):
-        with join_world("cuda"):
-            pass
+    told = "2 processes on a machine with 1 GPUs: start torchrun with --nproc-per-node 1"
+    with pytest.raises(BackendError, match=told), join_world("cuda"):
+        pass
 
 
 def test_sums_are_in_float64():
