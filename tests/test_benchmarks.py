@@ -113,7 +113,7 @@ def test_a_run_whose_loss_explodes_is_told_as_failed(ablation, toy_corpus, tmp_p
     jobs = ablation.plan({"wild": replace(run, train=replace(run.train, steps=12))}, 1, tmp_path)
     ablation.one(jobs[0], str(toy_corpus.path), "cpu", None, "abc")
     assert jobs[0].is_over()
-    assert "loss is" in ablation.collect(jobs)["wild"]["failed"][0]
+    assert "step 2: the gradient norm is nan" in ablation.collect(jobs)["wild"]["failed"][0]
 
 
 def test_a_folder_with_other_settings_is_refused(ablation, toy_corpus, tmp_path):
@@ -152,7 +152,7 @@ def test_the_baseline_is_the_entropy_of_tokens(ablation, toy_corpus):
 def test_a_bias_that_stands_still_stops_everything(ablation, toy_corpus, monkeypatch):
     arms = moe_arms(hybrid_run(), (2,), (4,))
     assert ablation.gate(arms, toy_corpus) == {"bias after one step": pytest.approx(1e-3)}
-    monkeypatch.setattr("umbel.train.loop.follow_load", lambda *_: None)
+    monkeypatch.setattr("umbel.train.step.follow_load", lambda *_: None)
     with pytest.raises(SystemExit, match="nothing is trained"):
         ablation.gate(arms, toy_corpus)
 

@@ -21,10 +21,10 @@ from umbel.train.step import train_step
 ONE, SILENT = KmerTokens(1), Reporter(quiet=True)
 
 
-def run_of(kind="adamw", **parallel):
+def run_of(optimiser="adamw", **parallel):
     run = toy_run(ema_decay=0.8)
     model = replace(run.model, n_experts=4, top_k=2, gating="bias", n_shared_experts=1)
-    return replace(run, model=model, optim=replace(run.optim, kind=kind), parallel=ParallelConfig(**parallel))
+    return replace(run, model=model, optim=replace(run.optim, kind=optimiser), parallel=ParallelConfig(**parallel))
 
 
 def whole(learner):
