@@ -269,11 +269,70 @@ PARTS = {
     "peers": ("model_cpu", peers),
     "operators": ("ops_cpu", operators),
 }
+
+
+def processes(r: dict[str, Any]) -> str:
+    rows = [
+        [x["case"], x["way"], str(x["processes"]), f"{x['tokens_per_s']:,.0f}", span(x["efficiency"])]
+        for x in r["scaling"]
+    ]
+    states = [
+        [
+            x["case"],
+            f"{x['state_mb']:,.1f}",
+            f"{x['step_s']:.2f}",
+            f"{x['copy_s'] * 1e3:,.1f}",
+            f"{x['extra_s_per_state'] * 1e3:,.0f}",
+            f"{x['share_at_every_50_steps']:.2%}",
+            f"{x['share_at_every_500_steps']:.2%}",
+        ]
+        for x in r["states"]
+    ]
+    scaling = table(["case", "way", "processes", "tokens/s", "share of ideal (range)"], rows)
+    head = [
+        "case",
+        "state, MB",
+        "step, s",
+        "copying, ms",
+        "time a state costs, ms",
+        "every 50 steps",
+        "every 500 steps",
+    ]
+    words = (
+        "Training with one thread a process, the same batch whatever their number; the ideal is as many times the rate "
+        "of one process as there are. A case is recipe, window and windows a step; `block` is one dense and one expert "
+        "layer of the 116M model. *Experts* are spread over both, *recomputing* is ddp with activation checkpointing."
+    )
+    return f"{words}\n\n{scaling}\n\nWriting states beside training:\n\n{table(head, states)}"
+
+
+def optimisers(r: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{arm['lr']:g}",
+            f"{arm['loss']['mean']:.4f} ({arm['loss']['sd']:.4f})",
+            f"{arm['minus_the_first_arm']['mean']:+.4f} ({arm['minus_the_first_arm']['sd']:.4f})",
+            f"{arm['cpu_seconds']['mean']:.0f}",
+        ]
+        for name, arm in r["arms"].items()
+    ]
+    base = r["baseline"]["loss"]["mean"]
+    head = ["arm", "best rate", "nats a hidden base (sd)", "minus the first arm, same seed (sd)", "CPU s"]
+    words = (
+        f"`{r['recipe']}` for {r['steps']} steps, {len(r['baseline']['loss']['seeds'])} seeds, each arm at the rate "
+        f"that was best with another seed; base frequencies give {base:.4f}."
+    )
+    return f"{words}\n\n{table(head, rows)}"
+
+
 SECTIONS = {
     "architectures": ("architectures_cpu", "Six networks beside dense attention", architectures),
     "long_conv": ("long_conv_cpu", "The long convolution", convolutions),
     "streaming": ("streaming_cpu", "Streaming", streaming),
     "corpus": ("corpus_cpu", "The corpus compiler", kmer_stages),
+    "processes": ("processes_cpu", "Several processes", processes),
+    "optimisers": ("optimisers_cpu", "Optimisers, schedules and lengths", optimisers),
     "ablation_moe": ("ablation_moe_cpu", "Gating and balance of experts", ablation_moe),
     "ablation_components": ("ablation_components_cpu", "Parts of the hybrid", ablation_components),
 }
