@@ -252,8 +252,8 @@ def test_an_interrupt_exits_with_130_and_the_same_command_goes_on(recipe, toy_co
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command continues from here" in err
-    states = sorted((folder / "state").glob("*.pt"))
-    assert int(states[-1].stem.split("-")[1]) == len([x for x in metrics.read_text().splitlines() if '"train"' in x])
+    states = sorted((folder / "state").glob("step-*"))
+    assert int(states[-1].name.split("-")[1]) == len([x for x in metrics.read_text().splitlines() if '"train"' in x])
 
 
 def test_a_corpus_from_add_to_card(monkeypatch, capsys, tmp_path):

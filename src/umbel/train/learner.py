@@ -21,7 +21,7 @@ from umbel.train.processes import World
 from umbel.train.state import read_tensors, saved_shapes
 from umbel.train.workload import share_of
 
-_OVERFLOWS_HALVE, _GROWS_EVERY = 0.5, 2_000
+_GROWS_EVERY = 2_000
 
 
 def untrained_model(run: RunConfig, tokens: Tokens) -> UmbelForMaskedLM:
@@ -56,9 +56,9 @@ class LossScale:
         """Learn whether the last step's gradient overflowed."""
         self.n_since = 0 if overflowed else self.n_since + 1
         if overflowed:
-            self.value *= _OVERFLOWS_HALVE
+            self.value /= 2
         elif self.n_since == _GROWS_EVERY:
-            self.value, self.n_since = self.value / _OVERFLOWS_HALVE, 0
+            self.value, self.n_since = self.value * 2, 0
 
 
 class Learner:
@@ -114,7 +114,7 @@ class Learner:
         return found | {"shares": self.shares}
 
     def _weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers, a tied one once."""
+        """Give parameters and buffers, a tied one once."""
         seen: set[int] = set()
         weights = {}
         for name, tensor in self.model.state_dict(keep_vars=True).items():
@@ -153,7 +153,8 @@ class Learner:
         folder, step, numbers
             As :func:`umbel.train.state.newest_state` gives them.
         after_rollback
-            Keep the cursor and the count of bad steps, so that the same batches do not come again.
+            Keep the cursor and the count of bad steps, so that the same batches do not come again, and the best
+            checkpoint, which is on disk.
         """
         self._make_room(saved_shapes(folder))
         read_tensors(folder, self.tensors(), self.world)
@@ -163,10 +164,9 @@ class Learner:
         if after_rollback:
             self.bad_steps.rewind(numbers["bad_steps"])
         else:
-            self.cursor = numbers["cursor"]
+            self.cursor, self.best = numbers["cursor"], numbers["best"]
             self.bad_steps.load(numbers["bad_steps"])
         self.collapse.load(numbers["collapse"])
-        self.best = numbers["best"]
         if self.scale is not None and numbers["scale"] is not None:
             self.scale = LossScale(*numbers["scale"])
 

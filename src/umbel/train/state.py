@@ -111,12 +111,18 @@ class StateWriter:
                         shutil.rmtree(target)
                     os.replace(temporary, target)
                     _sync_folder(self._folder)
-                    for old in sorted(self._folder.glob(f"{_PREFIX}*"))[: -self._keep]:
-                        shutil.rmtree(old)
+                    self._prune(target)
             except BaseException:
                 if self._world.is_first:
                     shutil.rmtree(temporary, ignore_errors=True)
                 raise
+
+    def _prune(self, newest: Path) -> None:
+        """Delete all but the newest; a later one than that just written is damaged, or this run would be beyond it."""
+        found = sorted(self._folder.glob(f"{_PREFIX}*"))
+        older = [path for path in found if path.name <= newest.name]
+        for path in {*found} - {*older[-self._keep :]}:
+            shutil.rmtree(path)
 
     def _write_shards(self, folder: Path, tensors: dict[str, Tensor]) -> None:
         writer = FileSystemWriter(folder, single_file_per_rank=True, sync_files=True)

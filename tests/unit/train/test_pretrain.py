@@ -10,7 +10,7 @@ import torch
 from toys import toy_packed_run, toy_run
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from umbel.config import TokensConfig
+from umbel.config import TokensConfig, read_run_config
 from umbel.data.bpe import FIXED, BpeTokens
 from umbel.data.kmers import KmerTokens
 from umbel.data.tokenizers import hf_tokenizer, make_tokens
@@ -200,3 +200,12 @@ def test_validation_hides_the_share_of_tokens_that_training_does(tokens, toy_cor
         assert batch.segment_ids is None
     again = validation_batches(toy_corpus, run, tokens)
     assert all((a.input_ids == b.input_ids).all() for a, b in zip(batches, again, strict=True))
+
+
+def test_run_json_repeats_the_run(toy_corpus, toy_training, tmp_path):
+    facts = json.loads((toy_training / "run.json").read_text())
+    assert {"commit", "umbel", "torch", "device", "processes", "threads", "n_parameters", "vocabulary"} <= facts.keys()
+    assert facts["corpus"]["hash"] == toy_corpus.hash
+    again = pretrain(read_run_config(toy_training / "run.json"), facts["corpus"]["path"], tmp_path / "again")
+    weights = [folder / "checkpoint" / "model.safetensors" for folder in (toy_training, again.folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()

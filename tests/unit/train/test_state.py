@@ -97,6 +97,15 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_taken(kind, tmp_path,
     assert "going back to the state before it" in told
 
 
+def test_a_damaged_state_never_outlives_a_whole_one(tmp_path):
+    """With one state kept, going back to step 5 and saving step 7 must not leave the damaged step 10 alone."""
+    written(tmp_path, (5, 10))
+    damage_a_bit(tmp_path / "step-000000010")
+    written(tmp_path, (7,), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000007"]
+    assert newest_state(tmp_path, SILENT)[1] == 7
+
+
 def test_a_half_written_state_has_no_name_and_is_removed_at_the_next_start(tmp_path):
     written(tmp_path, (5,))
     (tmp_path / ".step-000000010.tmp").mkdir()
