@@ -5,9 +5,11 @@ UmbelError
 ├── InputError         a file that the user gave is wrong (path, and line or row)
 │   ├── FastaError
 │   ├── AnnotationError   GFF3 and BED
+│   ├── LabelError        labelled examples
 │   └── ManifestError
 ├── CorpusError        a built corpus is damaged, or does not fit the request
 ├── CheckpointError    a checkpoint is damaged, of another architecture, or has wrong keys
+│   └── AdapterError      an adapter does nothing, matches nothing, or belongs to another base
 ├── RunError           a run or result folder holds something else than asked for
 ├── BackendError       a named backend cannot run here
 ├── ShapeError         tensors given to an operator do not fit together
@@ -67,6 +69,10 @@ class AnnotationError(InputError):
     """A GFF3 or BED file is broken or belongs to another assembly."""
 
 
+class LabelError(InputError):
+    """A file of labelled examples is broken, or its labels are not what the task says."""
+
+
 class ManifestError(InputError):
     """A corpus manifest is broken or names something that is not there."""
 
@@ -77,6 +83,10 @@ class CorpusError(UmbelError):
 
 class CheckpointError(UmbelError):
     """A checkpoint is damaged, of another architecture, or has wrong keys."""
+
+
+class AdapterError(CheckpointError):
+    """An adapter that does nothing, whose targets match nothing, or that was trained on another base."""
 
 
 class RunError(UmbelError):

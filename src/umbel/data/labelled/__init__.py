@@ -1,0 +1,1 @@
+"""Sequences with labels: what is asked of them, and files of them read, checked and split."""
