@@ -17,8 +17,8 @@ class AdapterConfig:
 
     targets: tuple[str, ...] = ("mixers", "ffn")
     """``mixers`` (in, out and x projections of Mamba; in and out of HyenaLite and attention), ``ffn`` (dense FFN and
-    shared experts), ``experts`` (all routed ones) or ``experts:0,3``, ``router``; or the end of a parameter's name, such
-    as ``dt_proj``."""
+    shared experts), ``experts`` (all routed ones) or ``experts:0,3``, ``router``; or the end of a parameter's name,
+    such as ``dt_proj``."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.04
     """Parameters of the adapter as a share of the base's: the rank nearest to it is taken."""
     rank: Natural = 0
@@ -60,7 +60,10 @@ class FinetuneConfig:
     """Weight of the load-balance loss of expert layers."""
     activation_checkpointing: bool = False
     """Keep a block's inputs alone, and run it again in the backward pass."""
-    autocast: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    autocast: Literal["auto", "bf16", "off"] = "auto"
+    """``auto``: bf16 on a GPU that has it, fp32 elsewhere."""
+    save_every_steps: Count = 500
+    """Steps between two states to go on from; there is one after every epoch too."""
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1)] = (0,)
     """One model per seed: initial head and adapter, order of examples, strands shown."""
     dev_frac: Annotated[float, Field(gt=0, lt=1)] = 0.1

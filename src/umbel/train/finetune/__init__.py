@@ -1,0 +1,1 @@
+"""Fitting a trained backbone, or an adapter of it, to labelled examples."""

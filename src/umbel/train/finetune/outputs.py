@@ -1,0 +1,58 @@
+"""What a model with a head says of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from umbel.data.labelled.batches import outputs_of
+from umbel.data.labelled.examples import Examples
+from umbel.data.tokenizers import Tokens
+
+Outputs = tuple[npt.NDArray[np.float32], ...]
+
+
+def precision(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Give the context of autocast to ``dtype``, or one that does nothing for None."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor]:
+    """Give a batch's arrays as tensors on a device."""
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+
+
+def say_outputs(
+    model: nn.Module,
+    tokens: Tokens,
+    examples: Examples,
+    *,
+    stranded: bool,
+    budget: int = 16_384,
+    dtype: torch.dtype | None = None,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Outputs:
+    """Give a model's outputs for examples, in their order; see :func:`umbel.data.labelled.batches.outputs_of`.
+
+    Parameters
+    ----------
+    model
+        With a head, on its device; it is left in ``eval`` mode.
+    stranded
+        Take the strand as given; otherwise the outputs of both strands are averaged.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def run(inputs: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        with precision(device, dtype):
+            return model(**to_device(inputs, device)).logits.float().cpu().numpy()
+
+    return outputs_of(examples, tokens, run, both_strands=not stranded, budget=budget, advance=advance)
