@@ -1,0 +1,1 @@
+"""A model beside its baselines on the datasets of a suite, with seeds, intervals and everything that was predicted."""

@@ -1,0 +1,166 @@
+"""From a base, examples and settings to one tuned model: head, adapter, audit, and the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from umbel.config import FinetuneConfig, ModelConfig
+from umbel.data.labelled.batches import LabelledBatch
+from umbel.data.labelled.examples import Examples, is_known
+from umbel.data.labelled.task import Task
+from umbel.data.tokenizers import Tokens
+from umbel.model.flops import count_flops
+from umbel.model.hf import UmbelForMaskedLM
+from umbel.model.tuned import with_head
+from umbel.progress import Reporter
+from umbel.train.adapters.attach import Adapter, attach
+from umbel.train.blocks import checkpoint_blocks
+from umbel.train.finetune.fitting import Fitted, Judge, fit
+
+FULL_PASSES, ADAPTER_PASSES = 3, 2
+"""Forward passes that a training step costs: one forward, one for the gradients of states, one for those of weights."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fitted model, with its best weights.
+
+    Attributes
+    ----------
+    model
+        Backbone and head; with an adapter, the adapter is in it and not merged.
+    adapter
+        What was attached, or None where all weights were trained.
+    flops
+        Of training: forward passes over all tokens seen, times 3, or 2 where the base is frozen; dev is not in it.
+    """
+
+    model: nn.Module
+    fitted: Fitted
+    adapter: Adapter | None
+    flops: float
+
+
+def target_spread(examples: Examples) -> tuple[list[float], list[float]] | None:
+    """Give mean and standard deviation of each output over the examples that have it; None where nothing is a number.
+
+    An output that never varies has deviation 1.
+
+    Examples
+    --------
+    >>> task, codes = Task("regression", ("y",)), (np.zeros(4, np.uint8),) * 2
+    >>> target_spread(Examples(task, ("a", "b"), codes, np.array([[1.0], [3.0]]), "a.csv", np.arange(2)))
+    ([2.0], [1.0])
+    """
+    task = examples.task
+    if not task.is_numbers:
+        return None
+    flat = np.concatenate([np.asarray(t, np.float64).reshape(-1, task.n_outputs) for t in examples.targets])
+    means, spreads = [], []
+    for column in flat.T:
+        known = column[~np.isnan(column)]
+        means.append(float(known.mean()) if len(known) else 0.0)
+        spread = float(known.std()) if len(known) else 0.0
+        spreads.append(spread if spread > 0 else 1.0)
+    return means, spreads
+
+
+def class_weights(examples: Examples, kind: str) -> list[float] | None:
+    """Give what an example of each class weighs in the loss: n / (classes * examples of it), or None for ``none``.
+
+    Examples
+    --------
+    >>> task, codes = Task("binary", ("a", "b")), (np.zeros(4, np.uint8),) * 4
+    >>> class_weights(Examples(task, tuple("wxyz"), codes, np.array([0, 0, 0, 1]), "a.csv", np.arange(4)), "balanced")
+    [0.6666666666666666, 2.0]
+    """
+    task = examples.task
+    if kind == "none" or not task.is_classes:
+        return None
+    flat = np.concatenate([np.asarray(target).reshape(-1) for target in examples.targets])
+    flat = flat[is_known(task, flat)] if task.kind == "bases" else flat
+    counts = np.bincount(flat, minlength=task.n_outputs)
+    return [float(len(flat) / (task.n_outputs * max(1, count))) for count in counts]
+
+
+def tune(
+    base: UmbelForMaskedLM,
+    tokens: Tokens,
+    train: Examples,
+    dev: Examples,
+    config: FinetuneConfig,
+    *,
+    lr: float,
+    seed: int,
+    folder: Path,
+    judge: Judge,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    title: str = "fine-tuning",
+) -> Tuned:
+    """Put a head (and an adapter) on a base, and fit; see :func:`umbel.train.finetune.fitting.fit`.
+
+    Parameters
+    ----------
+    base
+        Used up: its backbone becomes the tuned model's.
+    seed
+        Of head, adapter, order and strands.
+
+    Raises
+    ------
+    AdapterError
+        If an adapter's target matches nothing, or some part of it gets no gradient.
+    """
+    task = train.task
+    spread = target_spread(train)
+    model = with_head(
+        base,
+        asdict(task),
+        pooling=config.pooling,
+        seed=seed,
+        class_weights=class_weights(train, config.class_weights),
+        output_mean=None if spread is None else spread[0],
+        output_scale=None if spread is None else spread[1],
+    ).to(device)
+    shape = model.config.model
+    adapter = attach(model, config.adapter, seed=seed) if config.method == "adapter" else None
+    if config.activation_checkpointing:
+        checkpoint_blocks(model)
+
+    def audit(batches: Sequence[LabelledBatch]) -> None:
+        if adapter is not None:
+            pass
+
+    fitted = fit(
+        model,
+        tokens,
+        train,
+        dev,
+        config,
+        lr=lr,
+        seed=seed,
+        folder=folder,
+        judge=judge,
+        before_first_step=audit,
+        reporter=reporter,
+        title=title,
+    )
+    flops = training_flops(shape, task, train, tokens, fitted.n_tokens, full=adapter is None)
+    return Tuned(model, fitted, adapter, flops)
+
+
+def training_flops(
+    shape: ModelConfig, task: Task, train: Examples, tokens: Tokens, n_tokens: int, *, full: bool
+) -> float:
+    """Count the operations of training on ``n_tokens`` tokens of sequences as long as these are on average."""
+    mean_length = float(np.mean([len(codes) for codes in train.codes]))
+    per_token: Any = count_flops(shape, max(1, round(mean_length)))
+    return (FULL_PASSES if full else ADAPTER_PASSES) * per_token.total * n_tokens
