@@ -52,7 +52,7 @@ class Block(nn.Module):
     ----------
     training_way
         None, or how a pass with gradients gets what :meth:`compute` gives: a function of the block and the inputs;
-        see :mod:`umbel.train.blocks`.
+        see :mod:`umbel.model.recomputation`.
     """
 
     def __init__(self, config: ModelConfig, kind: str, layer: int):

@@ -14,13 +14,13 @@ from transformers.utils import logging as transformers_logging
 from umbel.errors import CheckpointError
 from umbel.files import sha256_file, whole_folder
 from umbel.model import released
-from umbel.model.hf import MODEL_TYPE, UmbelForMaskedLM, new_model
+from umbel.model.hf import MODEL_TYPE, UmbelForMaskedLM, UmbelPreTrainedModel, new_model
 
 RELEASED_WINDOW_BP = 32_768
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Hide transformers' own bars and load reports: what they would report is an error of ours."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -33,7 +33,7 @@ def _quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def save_checkpoint(folder: str | Path, model: UmbelForMaskedLM, tokenizer: Any) -> None:
+def save_checkpoint(folder: str | Path, model: UmbelPreTrainedModel, tokenizer: Any) -> None:
     """Write ``model.safetensors``, ``config.json`` and the tokenizer; a folder already there is replaced whole.
 
     Raises
@@ -41,7 +41,7 @@ def save_checkpoint(folder: str | Path, model: UmbelForMaskedLM, tokenizer: Any)
     OutputError
         If the disk is full; the folder is as it was before.
     """
-    with whole_folder(folder) as temporary, _quiet_transformers():
+    with whole_folder(folder) as temporary, quiet_transformers():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | Path) -> UmbelForMaskedLM:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise CheckpointError(f"{weights}: not there; the checkpoint is not complete")
-    with _quiet_transformers():
+    with quiet_transformers():
         return UmbelForMaskedLM.from_pretrained(folder, local_files_only=True).eval()
 
 

@@ -19,8 +19,8 @@ from umbel.errors import CheckpointError, ConfigError
 from umbel.genome.sequence import Codes, Mask, encode, revcomp
 from umbel.model.backbone import Backbone, Output, count_parameters
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
-from umbel.model.heads import mean_over_bases
 from umbel.model.hf import UmbelForMaskedLM, new_model
+from umbel.model.pooling import mean_over_bases
 from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 

@@ -1,7 +1,4 @@
-"""How a block is run in training: with less memory (activation checkpointing), or compiled.
-
-Both touch passes with gradients alone, and neither a block's parameters nor their names.
-"""
+"""Blocks of a network compiled: passes with gradients alone, and neither a block's parameters nor their names."""
 
 from __future__ import annotations
 
@@ -15,53 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from umbel.errors import BackendError, ConfigError
 from umbel.model.backbone import Block
+from umbel.model.recomputation import blocks_of
 from umbel.ops.backends import INSTALLED
 
 _RECOMPILE_LIMIT = 64
-
-
-def _blocks(model: nn.Module) -> list[Block]:
-    return [module for module in model.modules() if isinstance(module, Block)]
-
-
-class _Checkpointed:
-    """Keeps a block's inputs alone, and runs it again when the backward pass asks for what it forgot."""
-
-    def __init__(self, way: Callable[..., Any]):
-        self.way = way
-
-    def __call__(self, block: Block, *inputs: Any) -> Any:
-        return checkpoint(self.way, block, *inputs, use_reentrant=False)
-
-
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Let every :class:`~umbel.model.backbone.Block` keep its inputs alone, and run again in the backward pass.
-
-    The second run gives what the first gave, so loss and gradients are the same to the last bit where the forward
-    kernels are deterministic, as ours are. Its routings are thrown away: a step has one
-    :class:`~umbel.model.routing.Routing` per layer. It costs one more forward pass.
-
-    Call it after :func:`compile_blocks`, and before or after DDP, FSDP and
-    :func:`~umbel.model.expert_exchange.spread_experts`.
-
-    References
-    ----------
-    Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174, section 4.
-
-    Examples
-    --------
-    >>> from umbel.config import ModelConfig
-    >>> from umbel.model.backbone import Backbone
-    >>> backbone = Backbone(ModelConfig(n_layers=2, d_model=8, ffn_hidden=16))
-    >>> checkpoint_blocks(backbone)
-    >>> backbone(torch.tensor([[0, 7, 8, 1]])).hidden.sum().backward()
-    """
-    for block in _blocks(model):
-        block.training_way = _Checkpointed(block.training_way or Block.compute)
 
 
 def why_not_compile(device: torch.device) -> str | None:
@@ -93,9 +50,9 @@ def compile_blocks(model: nn.Module, device: torch.device, *, backend: str | Cal
     without padding, packed rows, and one row as against several. So that a layer's number does not count as a kind, and
     all of these have room, two settings of ``torch._dynamo.config`` are changed for the whole process.
 
-    Call it before :func:`checkpoint_blocks`, and before or after DDP, FSDP (``fully_shard(block)``: its hooks stay
-    outside of the code) and :func:`~umbel.model.expert_exchange.spread_experts` (the code is then in two parts, with
-    the exchange between them).
+    Call it before :func:`~umbel.model.recomputation.checkpoint_blocks`, and before or after DDP, FSDP
+    (``fully_shard(block)``: its hooks stay outside of the code) and
+    :func:`~umbel.model.expert_exchange.spread_experts` (the code is then in two parts, with the exchange between them).
 
     Parameters
     ----------
@@ -113,7 +70,7 @@ def compile_blocks(model: nn.Module, device: torch.device, *, backend: str | Cal
     """
     if backend == "inductor" and (reason := why_not_compile(device)):
         raise BackendError(f"parallel.compile=true {reason}. Or set parallel.compile=false")
-    blocks = _blocks(model)
+    blocks = blocks_of(model)
     if any(block.training_way is not None for block in blocks):
         raise ConfigError("the blocks are checkpointed or compiled already: compile them once, before checkpointing")
     dynamo: Any = torch._dynamo.config

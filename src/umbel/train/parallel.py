@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from umbel.config import ParallelConfig
 from umbel.model.expert_exchange import add_expert_gradients, as_dtensors, expert_mesh, spread_experts
 from umbel.model.hf import UmbelForMaskedLM
-from umbel.train.blocks import checkpoint_blocks, compile_blocks
+from umbel.model.recomputation import checkpoint_blocks
+from umbel.train.blocks import compile_blocks
 from umbel.train.processes import World
 from umbel.train.shards import local_part
 

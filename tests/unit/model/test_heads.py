@@ -3,18 +3,7 @@ import math
 import pytest
 import torch
 
-from umbel.model.heads import label_losses, masked_cross_entropy, mean_over_bases
-
-
-def test_mean_is_over_acgt_only():
-    hidden = torch.arange(16.0).reshape(1, 8, 2)
-    ids = torch.tensor([[0, 7, 10, 11, 3, 8, 1, 4]])
-    wanted = hidden[0, [1, 2, 5]].mean(0)
-    assert torch.equal(mean_over_bases(hidden, ids)[0], wanted)
-
-
-def test_mean_over_no_base_is_zero():
-    assert torch.equal(mean_over_bases(torch.ones(1, 2, 3), torch.tensor([[0, 11]])), torch.zeros(1, 3))
+from umbel.model.heads import label_losses, masked_cross_entropy
 
 
 def test_loss_by_hand_on_labelled_positions_only():

@@ -18,7 +18,8 @@ from umbel.errors import BackendError, ConfigError
 from umbel.model import inference
 from umbel.model.backbone import Backbone
 from umbel.model.expert_exchange import add_expert_gradients, expert_mesh, spread_experts
-from umbel.train.blocks import checkpoint_blocks, compile_blocks, why_not_compile
+from umbel.model.recomputation import checkpoint_blocks
+from umbel.train.blocks import compile_blocks, why_not_compile
 
 # Torch's compiler looks at the .grad of what goes into a block, makes an instance of an autograd.Function, and uses
 # torch.jit; torch warns against all three.
