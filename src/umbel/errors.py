@@ -74,7 +74,7 @@ class LabelError(InputError):
 
 
 class ManifestError(InputError):
-    """A corpus manifest is broken or names something that is not there."""
+    """A manifest, of a corpus or of a suite, is broken or names something that is not there."""
 
 
 class CorpusError(UmbelError):
