@@ -19,8 +19,8 @@ class BenchConfig:
     """Everything that decides a benchmark, apart from model and data."""
 
     method: Literal["probe", "adapter", "full"] = "probe"
-    """``probe``: a linear model on frozen embeddings; ``adapter``, ``full``: fine-tuning as ``finetune`` says, whose own
-    ``method`` plays no part."""
+    """``probe``: a linear model on frozen embeddings; ``adapter``, ``full``: fine-tuning as ``finetune`` says, whose
+    own ``method`` plays no part."""
     finetune: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(seeds=(0, 1, 2)))
     """Seeds, split of dev and lengths hold for every row. Strands are as the suite has them."""
     max_train: Natural = 0

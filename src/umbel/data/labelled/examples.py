@@ -84,11 +84,11 @@ class Examples:
 
 
 def is_known(task: Task, targets: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Mark which targets there are: not a base without class, nor a bin without measurement; the shape of targets.
+    """Mark which targets there are: no class where it is -100, no number where it is NaN; the shape of targets.
 
     Examples
     --------
     >>> is_known(Task("bases", ("a", "b")), np.array([0, -100])).tolist()
     [True, False]
     """
-    return targets != IGNORED if task.kind == "bases" else ~np.isnan(targets)
+    return targets != IGNORED if task.is_classes else ~np.isnan(targets)

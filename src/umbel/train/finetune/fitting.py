@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from umbel.config import FinetuneConfig
 from umbel.data.labelled.batches import LabelledBatch, TrainingExamples
-from umbel.data.labelled.examples import Examples
+from umbel.data.labelled.examples import Examples, is_known
 from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
-from umbel.model.label_loss import label_loss_sum, target_weights
 from umbel.model.routing import balance_loss
 from umbel.ops.devices import autocast_dtype
 from umbel.progress import Reporter, reporter_or_silent
@@ -57,20 +58,21 @@ class Fitted:
     problem: str | None
 
 
-def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task: Task, config: FinetuneConfig) -> float:
+def _gradients(
+    learner: FinetuneLearner, batches: Sequence[LabelledBatch], task: Task, config: FinetuneConfig
+) -> float:
     """Leave a step's gradients in the parameters; give its loss, the weighted mean over the targets of all batches."""
     model, device = learner.model, learner.shares.device
-    class_weights, scale = getattr(model, "class_weights", None), getattr(model, "output_scale", None)
-    targets = [torch.from_numpy(batch.targets).to(device) for batch in batches]
-    weight = sum(float(target_weights(task.kind, t, class_weights).sum()) for t in targets)
+    weight = max(1e-12, sum(_weight(task, batch.targets, model.config.class_weights) for batch in batches))
     n_tokens = sum(batch.n_tokens for batch in batches)
     routed = RoutingTotals.of(model.config.model, device)
     dtype = autocast_dtype(device, config.autocast)
     total = 0.0
-    for batch, target in zip(batches, targets, strict=True):
+    for batch in batches:
+        labels = torch.from_numpy(batch.targets).to(device)
         with precision(device, dtype):
-            output = model(**to_device(batch.inputs, device))
-        loss = label_loss_sum(task.kind, output.logits, target, class_weights, scale) / max(weight, 1e-12)
+            output = model(**to_device(batch.inputs, device), labels=labels)
+        loss = (output.losses.values * output.losses.weights).sum() / weight
         total += float(loss.detach())
         if output.routings and config.balance_coef:
             loss = loss + config.balance_coef * balance_loss(output.routings, learner.shares, n_tokens)
@@ -79,6 +81,12 @@ def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task:
     learner.shares.copy_(routed.shares(routed.flat()))
     learner.counted["tokens"] += n_tokens
     return total
+
+
+def _weight(task: Task, targets: npt.NDArray[Any], class_weights: Sequence[float] | None) -> float:
+    """Say what a batch's targets weigh in the loss, all together."""
+    known = targets[is_known(task, targets)]
+    return float(len(known) if class_weights is None else np.asarray(class_weights)[known].sum())
 
 
 def fit(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from umbel.data.labelled.batches import outputs_of
 from umbel.data.labelled.examples import Examples
 from umbel.data.tokenizers import Tokens
+from umbel.model.bases import Bases
 
 Outputs = tuple[npt.NDArray[np.float32], ...]
 
@@ -23,9 +24,13 @@ def precision(device: torch.device, dtype: torch.dtype | None) -> Any:
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor]:
-    """Give a batch's arrays as tensors on a device."""
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor | Bases]:
+    """Give what a model with a head takes, on a device, from the inputs of a batch."""
+    tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+    if "token_of_base" not in tensors:
+        return dict(tensors)
+    bases = Bases(tensors.pop("token_of_base"), tensors.pop("offset"))
+    return tensors | {"bases": bases}
 
 
 def say_outputs(

@@ -18,10 +18,10 @@ from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
 from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
+from umbel.model.recomputation import checkpoint_blocks
 from umbel.model.tuned import with_head
 from umbel.progress import Reporter
 from umbel.train.adapters.attach import Adapter, attach
-from umbel.train.blocks import checkpoint_blocks
 from umbel.train.finetune.fitting import Fitted, Judge, fit
 
 FULL_PASSES, ADAPTER_PASSES = 3, 2
