@@ -73,13 +73,14 @@ class Resamples:
         if len(values) != self.n_units:
             raise ValueError(f"{len(values)} values for {self.n_units} units")
         flat = np.asarray(values, np.float64).reshape(self.n_units, -1)
-        if self.n_draws * self.n_units <= _CHUNK_ENTRIES:
-            sums = _drawn(self.n_units, self.n_draws, self.seed) @ flat
-        else:
-            sums = np.concatenate([drawn @ flat for drawn in self._chunks()])
+        sums = np.concatenate([drawn @ flat for drawn in self.weights()])
         return sums.reshape(self.n_draws, *np.shape(values)[1:])
 
-    def _chunks(self) -> Iterator[Floats]:
+    def weights(self) -> Iterator[Floats]:
+        """Yield how often each unit was drawn, ``(some draws, n_units)`` at a time, for all draws in their order."""
+        if self.n_draws * self.n_units <= _CHUNK_ENTRIES:
+            yield _drawn(self.n_units, self.n_draws, self.seed)
+            return
         rng = np.random.default_rng(self.seed)
         n_rows = max(1, _CHUNK_ENTRIES // self.n_units)
         for first in range(0, self.n_draws, n_rows):

@@ -1,0 +1,1 @@
+"""Saved predictions, and the numbers that are computed from them and from nothing else."""
