@@ -49,6 +49,9 @@ class FinetuneConfig:
     clip_norm: Positive = 1.0
     patience: Natural = 3
     """Stop after so many epochs without a better dev score; 0 never stops early."""
+    select_by: str = ""
+    """Metric on dev that decides between epochs and between learning rates; empty takes the task's usual one (MCC,
+    macro-F1 of bases, mean AUPRC of labels, 1 - SSE/SST of numbers)."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: an example of a class weighs n / (classes * examples of it) in the training loss."""
     revcomp_frac: Fraction = 0.5

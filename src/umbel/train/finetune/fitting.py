@@ -17,6 +17,7 @@ from torch import nn
 from umbel.config import FinetuneConfig
 from umbel.data.labelled.batches import LabelledBatch, TrainingExamples
 from umbel.data.labelled.examples import Examples, is_known
+from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
 from umbel.model.routing import balance_loss
@@ -58,9 +59,7 @@ class Fitted:
     problem: str | None
 
 
-def _gradients(
-    learner: FinetuneLearner, batches: Sequence[LabelledBatch], task: Task, config: FinetuneConfig
-) -> float:
+def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task: Task, config: FinetuneConfig) -> float:
     """Leave a step's gradients in the parameters; give its loss, the weighted mean over the targets of all batches."""
     model, device = learner.model, learner.shares.device
     weight = max(1e-12, sum(_weight(task, batch.targets, model.config.class_weights) for batch in batches))
@@ -93,7 +92,7 @@ def fit(
     model: nn.Module,
     tokens: Tokens,
     train: Examples,
-    dev: Examples,
+    dev: Split,
     config: FinetuneConfig,
     *,
     lr: float,
@@ -170,7 +169,7 @@ def fit(
 def _take_step(
     learner: FinetuneLearner,
     training: TrainingExamples,
-    dev: Examples,
+    dev: Split,
     config: FinetuneConfig,
     judge: Judge,
     bar: Bar,
@@ -191,12 +190,12 @@ def _take_step(
         outputs = say_outputs(
             learner.model,
             training.tokens,
-            dev,
+            dev.shown,
             stranded=config.stranded,
             budget=config.micro_batch_tokens,
             dtype=autocast_dtype(learner.shares.device, config.autocast),
         )
-        score = judge(dev, outputs)
+        score = judge(dev.whole, dev.fold(outputs))
         mean = counted["loss"] / counted["steps"]
         learner.history.append({"epoch": epoch, "step": learner.step, "loss": mean, "dev_score": score})
         if math.isfinite(score) and (learner.best is None or score > learner.best["score"]):

@@ -14,6 +14,7 @@ from torch import nn
 from umbel.config import FinetuneConfig, ModelConfig
 from umbel.data.labelled.batches import LabelledBatch
 from umbel.data.labelled.examples import Examples, is_known
+from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
 from umbel.model.flops import count_flops
@@ -38,6 +39,8 @@ class Tuned:
         Backbone and head; with an adapter, the adapter is in it and not merged.
     adapter
         What was attached, or None where all weights were trained.
+    n_trained
+        Parameters that were trained, the head's among them.
     flops
         Of training: forward passes over all tokens seen, times 3, or 2 where the base is frozen; dev is not in it.
     """
@@ -45,6 +48,7 @@ class Tuned:
     model: nn.Module
     fitted: Fitted
     adapter: Adapter | None
+    n_trained: int
     flops: float
 
 
@@ -94,7 +98,7 @@ def tune(
     base: UmbelForMaskedLM,
     tokens: Tokens,
     train: Examples,
-    dev: Examples,
+    dev: Split,
     config: FinetuneConfig,
     *,
     lr: float,
@@ -154,7 +158,8 @@ def tune(
         title=title,
     )
     flops = training_flops(shape, task, train, tokens, fitted.n_tokens, full=adapter is None)
-    return Tuned(model, fitted, adapter, flops)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Tuned(model, fitted, adapter, n_trained, flops)
 
 
 def training_flops(

@@ -10,6 +10,7 @@ import torch
 from umbel.config import FinetuneConfig, ModelConfig
 from umbel.data.kmers import KmerTokens
 from umbel.data.labelled.examples import Examples
+from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.task import Task
 from umbel.model.hf import UmbelConfig, UmbelForSequenceClassification
 from umbel.train.finetune.fitting import fit
@@ -54,11 +55,12 @@ def accuracy(examples, outputs):
 def run(folder, net=None, judge=accuracy, *, lr=3e-3, before=lambda batches: None, n=60, **changes):
     settings = FinetuneConfig(**({"epochs": 3, "batch_size": 16, "patience": 0, "save_every_steps": 2} | changes))
     net = model() if net is None else net
+    dev = planted(30, 2)
     found = fit(
         net,
         TOKENS,
         planted(n, 1),
-        planted(30, 2),
+        Split(dev, dev, tuple),
         settings,
         lr=lr,
         seed=5,
