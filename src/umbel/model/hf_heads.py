@@ -50,7 +50,9 @@ class _WithHead(UmbelPreTrainedModel):
 
     def _finish(self, output: Any, logits: Tensor, losses: Losses | None, return_dict: bool | None) -> Any:
         loss = None if losses is None else losses.mean()
-        values = UmbelLogitsOutput(loss, logits, output.stream or None, output.routings, losses=losses)
+        # Pipelines cut what a model gives into examples, and cannot cut these.
+        routings = output.routings if torch.is_grad_enabled() else None
+        values = UmbelLogitsOutput(loss, logits, output.stream or None, routings, losses=losses)
         return self._give(values, return_dict)
 
 

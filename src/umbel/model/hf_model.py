@@ -33,7 +33,7 @@ class UmbelModelOutput(ModelOutput):
 class UmbelLogitsOutput(ModelOutput):
     """``loss`` and ``placed`` where asked for, float32 ``logits``, and as in :class:`UmbelModelOutput`.
 
-    Heads for labelled sequences also give ``losses``, whose mean is ``loss``.
+    Heads for labelled sequences also give ``losses``, whose mean is ``loss``, and ``routings`` with gradients only.
     """
 
     loss: Tensor | None = None
