@@ -14,6 +14,7 @@ from umbel.errors import ShapeError
 from umbel.model import inference
 from umbel.model.attention import Attention
 from umbel.model.bimamba import BiMamba
+from umbel.model.effective_weights import weight_of
 from umbel.model.hyena import HyenaLite
 from umbel.model.layers import SwiGLU, scaled_kaiming_
 from umbel.model.moe import MoE
@@ -50,6 +51,8 @@ class Block(nn.Module):
 
     Attributes
     ----------
+    has_experts
+        ``ffn`` gives a routing too. It need not be a :class:`~umbel.model.moe.MoE`: an adapter may stand around it.
     training_way
         None, or how a pass with gradients gets what :meth:`compute` gives: a function of the block and the inputs;
         see :mod:`umbel.model.recomputation`.
@@ -61,7 +64,8 @@ class Block(nn.Module):
         self.mixer_norm = nn.RMSNorm(config.d_model, config.norm_eps)
         self.mixer = _MIXERS[kind[0]](config)
         self.ffn_norm = nn.RMSNorm(config.d_model, config.norm_eps)
-        self.ffn = MoE(config, layer) if kind[1] == "e" else SwiGLU(config.d_model, config.ffn_hidden)
+        self.has_experts = kind[1] == "e"
+        self.ffn = MoE(config, layer) if self.has_experts else SwiGLU(config.d_model, config.ffn_hidden)
         self.training_way: Callable[..., tuple[Tensor, Tensor, Routing | None]] | None = None
 
     def forward(
@@ -101,9 +105,9 @@ class Block(nn.Module):
         """Do what :meth:`forward` does, with ``mix`` in the mixer's place: a part of a stream has its own way."""
         if self.residual_fp32 and stream is None:
             branch = branch.float()
-        x, stream = add_rms_norm(branch, stream, self.mixer_norm.weight, self.eps)
-        x, stream = add_rms_norm(mix(x), stream, self.ffn_norm.weight, self.eps)
-        if isinstance(self.ffn, MoE):
+        x, stream = add_rms_norm(branch, stream, weight_of(self.mixer_norm, "mixer_norm"), self.eps)
+        x, stream = add_rms_norm(mix(x), stream, weight_of(self.ffn_norm, "ffn_norm"), self.eps)
+        if self.has_experts:
             x, routing = self.ffn(x, real)
             return stream, x, routing
         return stream, self.ffn(x), None
@@ -235,7 +239,7 @@ class Backbone(nn.Module):
                 routings.append(routing)
             if keep_stream:
                 kept.append(stream + branch)
-        hidden, _ = add_rms_norm(branch, stream, self.norm.weight, self.config.norm_eps)
+        hidden, _ = add_rms_norm(branch, stream, weight_of(self.norm, "norm"), self.config.norm_eps)
         return Output(hidden, tuple(routings), tuple(kept) if keep_stream else ())
 
 

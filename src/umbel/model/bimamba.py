@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.model.effective_weights import require_unwrapped, weight_of
 from umbel.ops.causal_conv import causal_conv
 from umbel.ops.selective_scan import selective_scan
 
@@ -69,11 +70,13 @@ def mix(
     def both(get: Callable[[Direction], Tensor]) -> Tensor:
         return torch.stack([get(d) for d in directions]) if len(directions) == 2 else get(directions[0])
 
+    for direction in directions:
+        require_unwrapped(direction, "a Mamba direction")
     weight, bias = both(lambda d: d.conv_weight), both(lambda d: d.conv_bias)
     u = causal_conv(x_BLI, weight, bias, reverse=reverse, spans=spans_B2)
-    projected = torch.matmul(u.flatten(-3, -2), both(lambda d: d.x_proj.weight).mT)
+    projected = torch.matmul(u.flatten(-3, -2), both(lambda d: weight_of(d.x_proj, "x_proj")).mT)
     rank, state, _ = directions[0].split
-    dt = torch.matmul(projected[..., :rank], both(lambda d: d.dt_proj.weight).mT).view(u.shape)
+    dt = torch.matmul(projected[..., :rank], both(lambda d: weight_of(d.dt_proj, "dt_proj")).mT).view(u.shape)
     projected = projected.view(*u.shape[:-1], -1)
     # Decay rates and biases stay in at least float32, as the scan's steps and states do.
     A_log, D, dt_bias = both(lambda d: d.A_log), both(lambda d: d.D), both(lambda d: d.dt_proj.bias)

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from umbel.errors import CheckpointError, ConfigError
+from umbel.errors import AdapterError, CheckpointError, ConfigError
+from umbel.model.effective_weights import is_wrapped, within
 from umbel.model.moe import MoE
 from umbel.ops.grouped_mlp import grouped_mlp
 
@@ -105,11 +106,18 @@ def spread_experts(model: nn.Module, group: ProcessGroup) -> list[str]:
     ------
     ConfigError
         If a layer's experts cannot be shared out evenly, are spread already, or there are none.
+    AdapterError
+        If they have an adapter.
     """
     size, rank = dist.get_world_size(group), dist.get_rank(group)
     layers = [(path, module) for path, module in model.named_modules() if isinstance(module, MoE)]
     if not layers:
         raise ConfigError(f"parallel.expert_processes is {size}, and this model has no expert layers: set it to 1")
+    for path, module in model.named_modules():
+        if is_wrapped(module) and isinstance(within(module), MoE):
+            raise AdapterError(
+                f"{path}: its experts have an adapter, made for all of them: merge it before spreading them"
+            )
     for path, moe in layers:
         if moe.exchange is not None:
             raise ConfigError(f"{path}: its experts are spread over processes already")

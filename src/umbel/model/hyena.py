@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.model.effective_weights import require_unwrapped, weight_of
 from umbel.ops import backends
 from umbel.ops.long_conv import Backend, filter_of, long_conv, offered
 from umbel.ops.spans import live_positions
@@ -134,7 +135,10 @@ class HyenaLite(nn.Module):
 
     def keep_filter(self, length: int) -> None:
         """Compute the filter for up to ``length`` tokens now, where the convolution will take a kept one."""
-        if backends.choose("long_conv", "auto", offered(self.in_proj.weight, self.along.residues)) == "fft":
+        if (
+            backends.choose("long_conv", "auto", offered(weight_of(self.in_proj, "in_proj"), self.along.residues))
+            == "fft"
+        ):
             self.along.kept(length)
 
     def mix(self, z: Tensor, spans: Tensor | None, state: HyenaState | None) -> tuple[Tensor, HyenaState]:
@@ -149,6 +153,7 @@ class HyenaLite(nn.Module):
     def _long(
         self, z: Tensor, part: LongFilter, skip: Tensor, spans: Tensor | None, state: Tensor | None, *, reverse: bool
     ) -> tuple[Tensor, Tensor]:
+        require_unwrapped(part, "a long filter")
         wide = torch.promote_types(part.residues.dtype, torch.float32)
         weights = part.residues.to(wide), part.poles(), skip.to(wide)
         backend = backends.choose("long_conv", "auto", offered(z, *weights))

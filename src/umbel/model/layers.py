@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from umbel.model.effective_weights import weight_of
 from umbel.ops.grouped_mlp import gated_mlp
 
 
@@ -26,7 +27,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``."""
-        return gated_mlp(x, self.gate.weight, self.up.weight, self.down.weight)
+        return gated_mlp(x, weight_of(self.gate, "gate"), weight_of(self.up, "up"), weight_of(self.down, "down"))
 
 
 @torch.no_grad()

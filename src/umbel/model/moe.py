@@ -6,13 +6,14 @@ Shapes: B batch, L length, D width, F expert hidden, E experts, K top-k, T real 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
+from umbel.model.effective_weights import weight_of, within
 from umbel.model.layers import SwiGLU, scaled_kaiming_
 from umbel.model.routing import Routing
 from umbel.ops.grouped_mlp import grouped_mlp
@@ -35,7 +36,7 @@ def choose_experts(logits: Tensor, top_k: int) -> Tensor:
     return torch.cat(chosen, -1)
 
 
-class Router(nn.Module):
+class Router(nn.Linear):
     """A learned key per expert, a choice by the scores of a token against them, and weights for the chosen.
 
     ``gating`` says how scores become weights: see :class:`~umbel.config.ModelConfig`. ``softmax`` and ``plain`` do
@@ -55,19 +56,21 @@ class Router(nn.Module):
     load_bias: Tensor
 
     def __init__(self, config: ModelConfig, layer: int):
-        super().__init__()
+        super().__init__(config.d_model, config.n_experts, bias=False)
         self.layer, self.top_k, self.gating = layer, config.top_k, config.gating
-        self.weight = nn.Parameter(torch.empty(config.n_experts, config.d_model))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         if self.gating == "bias":
             self.register_buffer("load_bias", torch.zeros(config.n_experts))
 
-    def forward(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
+    def forward(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:  # type: ignore[override]
         """Route ``(B, L, D)`` states; padding gets expert -1 and weight 0."""
+        return self.route(self.weight, x_BLD, real_BL)
+
+    def route(self, weight_ED: Tensor, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
+        """Do what :meth:`forward` does with these keys: an adapter's, in the place of the router's own."""
         # The router decides by differences that half precision would round away.
         with torch.autocast(x_BLD.device.type, enabled=False):
-            wide = torch.promote_types(self.weight.dtype, torch.float32)
-            logits = F.linear(x_BLD.to(wide), self.weight.to(wide))
+            wide = torch.promote_types(weight_ED.dtype, torch.float32)
+            logits = F.linear(x_BLD.to(wide), weight_ED.to(wide))
             ranked = logits.sigmoid() + self.load_bias if self.gating == "bias" else logits
             experts = choose_experts(ranked, self.top_k)
             if self.gating == "softmax":
@@ -168,10 +171,17 @@ class MoE(nn.Module):
 
     def forward(self, x_BLD: Tensor, real_BL: Tensor | None = None) -> tuple[Tensor, Routing]:
         """Map ``(B, L, D)`` to ``(B, L, D)`` and tell the routing; the routed part is 0 at padding."""
-        routing = self.router(x_BLD, real_BL)
+        routing = self._route(x_BLD, real_BL)
         experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
         rows_RD, order_R, counts_E = dispatch(x_BLD.flatten(0, 1), experts_TK, routing.n_experts)
         run_experts = grouped_mlp if self.exchange is None else self.exchange
         rows_RD = run_experts(rows_RD, self.gate, self.up, self.down, counts_E)
         routed = combine(rows_RD, order_R, weights_TK).view(x_BLD.shape)
         return routed if self.shared is None else routed + self.shared(x_BLD), routing
+
+    def _route(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
+        if isinstance(self.router, Router):
+            return self.router(x_BLD, real_BL)
+        # An adapter stands around it: called, it would add its product to a Routing.
+        router = cast(Router, within(self.router))
+        return router.route(weight_of(self.router, "router"), x_BLD, real_BL)

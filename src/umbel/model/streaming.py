@@ -15,8 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from umbel.errors import ConfigError
+from umbel.errors import AdapterError, ConfigError
 from umbel.model.backbone import Backbone, Block
+from umbel.model.effective_weights import weight_of
 from umbel.model.hyena import HyenaLite, HyenaState
 from umbel.model.routing import Routing
 from umbel.ops.rms_norm import add_rms_norm
@@ -66,6 +67,8 @@ def require_streamable(backbone: Backbone) -> None:
     ------
     ConfigError
         If it has Mamba layers, which also read against time, or a HyenaLite that looks ahead.
+    AdapterError
+        If an adapter stands around a whole HyenaLite.
     """
     config = backbone.config
     mixers = {kind[0] for kind in config.layer_kinds}
@@ -73,6 +76,12 @@ def require_streamable(backbone: Backbone) -> None:
         raise ConfigError(f"pattern {config.pattern!r} has Mamba layers, which also read against time: use windows")
     if "H" in mixers and config.hyena_bidirectional:
         raise ConfigError("this model's HyenaLite layers look ahead (hyena_bidirectional): use windows")
+    for layer, block in enumerate(cast("list[Block]", list(backbone.layers))):
+        if config.layer_kinds[layer][0] == "H" and not isinstance(block.mixer, HyenaLite):
+            raise AdapterError(
+                f"layers.{layer}.mixer: an adapter stands around the whole mixer, which has no state to go on from: "
+                "merge it into the weights first"
+            )
 
 
 def require_windows(backbone: Backbone, chunk: int, overlap: int) -> None:
@@ -176,7 +185,7 @@ def _window(
         residual, branch, routing = block.around(mix, residual, branch, None)
         if routing is not None:
             routings.append(routing)
-    hidden, _ = add_rms_norm(branch, residual, backbone.norm.weight, backbone.config.norm_eps)
+    hidden, _ = add_rms_norm(branch, residual, weight_of(backbone.norm, "norm"), backbone.config.norm_eps)
     return hidden, routings, after
 
 
