@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 Cell = str | list[Any]
@@ -48,7 +49,12 @@ def class_name(value: Any) -> str:
     >>> class_name("1.0"), class_name(1), class_name("0.5"), class_name("exon")
     ('1', '1', '0.5', 'exon')
     """
-    text = str(value).strip()
+    return _spelled(str(value))
+
+
+@lru_cache(1 << 16)
+def _spelled(text: str) -> str:
+    text = text.strip()
     whole = _WHOLE.fullmatch(text)
     return str(int(whole[1])) if whole else text
 
@@ -78,6 +84,8 @@ def parts(cell: Cell) -> list[str]:
     if not isinstance(cell, str):
         return ["" if part is None else str(part) for part in cell]
     text = cell.strip()
+    if is_number(text):
+        return [text]
     is_list = text[:1] in ("[", "(", "{") and text[-1:] in ("]", ")", "}")
     if is_list:
         text = text[1:-1].strip()

@@ -123,8 +123,7 @@ def _check_ids(raw: RawRows, codes: list[Codes]) -> None:
             raw.refuse(raw.rows[i], "", "no id", "the id is empty", raw.sources[i])
             bad[i] = True
         elif (row := first.setdefault(name, raw.rows[i])) != raw.rows[i]:
-            follows = raw.ids[i - 1] == name
-            hint = "; if rows are words of one sequence, say so (words)" if follows else ""
+            hint = "; if rows are words of one sequence, say so (words)" if row == raw.rows[i] - 1 else ""
             raw.refuse(raw.rows[i], name, "duplicated id", f"{name!r} is also row {row}{hint}", raw.sources[i])
             bad[i] = True
     _drop(raw, bad, codes)

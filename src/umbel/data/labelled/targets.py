@@ -119,7 +119,8 @@ class TargetParser:
         names = base_parts(cell, n_bp)
         if len(names) != n_bp:
             raise ValueError(f"labels for {len(names):,} bases, the sequence has {n_bp:,}")
-        return np.array([IGNORED if name in NO_CLASS else self._class(name) for name in names], np.int64)
+        index = {name: IGNORED if name in NO_CLASS else self._class(name) for name in sorted(set(names))}
+        return np.array([index[name] for name in names], np.int64)
 
     def _bins(self, cell: Cell, n_bp: int) -> npt.NDArray[np.float32]:
         rows = [entry if isinstance(entry, list) else [entry] for entry in cell] if not isinstance(cell, str) else None
