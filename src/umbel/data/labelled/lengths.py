@@ -104,7 +104,7 @@ def _crop(n: int, max_bp: int, long: str, step: int) -> slice:
 
 
 def window_starts(n: int, max_bp: int, step: int = 1) -> list[int]:
-    """Give where windows of ``max_bp`` begin that cover ``n`` bases: as few as can, spread evenly, on multiples of step.
+    """Give the starts of windows of ``max_bp`` over ``n`` bases: as few as can, evenly spread, on multiples of step.
 
     Examples
     --------
