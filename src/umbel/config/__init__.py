@@ -3,6 +3,7 @@
 A recipe (``umbel.train.recipes``) is a function that returns one :class:`RunConfig`.
 """
 
+from umbel.config.benchmark import BenchConfig
 from umbel.config.corpus import CorpusConfig, DuplicatesConfig, RepeatsConfig, SplitConfig
 from umbel.config.finetuning import AdapterConfig, FinetuneConfig
 from umbel.config.model import ModelConfig
@@ -13,6 +14,7 @@ from umbel.config.training import HealthConfig, LengthStage, OptimConfig, Parall
 __all__ = [
     "AdapterConfig",
     "BalanceConfig",
+    "BenchConfig",
     "CorpusConfig",
     "DuplicatesConfig",
     "FinetuneConfig",

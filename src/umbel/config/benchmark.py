@@ -28,8 +28,6 @@ class BenchConfig:
     whole, and the table tells what was left out."""
     retries: Natural = 2
     """How often a run that collapsed on dev is tried again, each time at a third of the learning rate."""
-    on_bad: Literal["stop", "skip"] = "stop"
-    """What to do about rows that cannot be used: an error, or leave them out and say so in the table."""
     n_draws: Annotated[int, Field(ge=100)] = 1000
     """Bootstrap draws."""
 

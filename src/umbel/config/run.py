@@ -104,8 +104,8 @@ def read_value(text: str) -> Any:
         return text
 
 
-def apply_settings(config: RunConfig, settings: Iterable[str]) -> RunConfig:
-    """Change a run by ``section.name=value`` texts, as the command line's ``--set`` does.
+def apply_settings(config: T, settings: Iterable[str]) -> T:
+    """Change settings by ``section.name=value`` texts, as the command line's ``--set`` does.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def apply_settings(config: RunConfig, settings: Iterable[str]) -> RunConfig:
             known = ", ".join(sorted(place)) if isinstance(place, dict) else ", ".join(sorted(values))
             raise ConfigError(f"--set {setting}: no such setting. Write section.name=value; here one of: {known}")
         place[name] = read_value(text)
-    return from_dict(RunConfig, values, "--set")
+    return from_dict(type(config), values, "--set")
 
 
 def read_run_config(path: str | Path) -> RunConfig:

@@ -62,7 +62,7 @@ def prepare(
     train, dev, test
         As read; without dev, ``config.dev_frac`` of train becomes it, whole groups of near-duplicates together.
     max_bp
-        Longest sequence the model takes; ``config.max_bp`` may lower it.
+        Longest sequence, unless ``config.max_bp`` says another.
     max_train
         Most training examples, and of dev a quarter as many; drawn by ``config.split_seed``. 0 keeps all.
     keep_copies
@@ -73,7 +73,7 @@ def prepare(
     LabelError
         If dev or test repeat sequences of train, or a sequence is too long and nothing was said about that.
     """
-    limit = min(config.max_bp or max_bp, max_bp)
+    limit = config.max_bp or max_bp
     facts: dict[str, Any] = {"dev_from": "file"}
     told = []
     if dev is None:

@@ -13,8 +13,11 @@ from umbel.config.benchmark import BenchConfig
 from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.prepared import Splits
 from umbel.data.tokenizers import describe, load_tokens
-from umbel.evaluate.baselines import cnn, kmer, majority, probe
-from umbel.evaluate.baselines.fitted import Fitted
+from umbel.evaluate.baselines.cnn import Cnn
+from umbel.evaluate.baselines.interface import Baseline, Fitted
+from umbel.evaluate.baselines.kmer import Kmer
+from umbel.evaluate.baselines.majority import Majority
+from umbel.evaluate.baselines.probe import Probe
 from umbel.evaluate.bench.runs import Run, find_run, key_of
 from umbel.evaluate.bench.table import MODEL
 from umbel.evaluate.bench.tuned_rows import TunedRow
@@ -99,18 +102,20 @@ class Bench:
         return run
 
     def _fit(self, row: str, seed: int) -> Fitted:
-        train, dev = self.splits.train.whole, self.splits.dev.whole
         self.reporter.say(f"{self.dataset}, {row}, seed {seed}")
+        return self._baseline(row, seed).fit(
+            self.splits.train.whole, self.splits.dev.whole, seed=seed, reporter=self.reporter
+        )
+
+    def _baseline(self, row: str, seed: int) -> Baseline:
         if row == MAJORITY:
-            return majority.fit(train, dev)
+            return Majority()
         if row == KMER:
-            return kmer.fit(train, dev, stranded=self.stranded, reporter=self.reporter)
+            return Kmer(stranded=self.stranded)
         if row == CNN:
-            return cnn.fit(train, dev, seed=seed, stranded=self.stranded, reporter=self.reporter)
+            return Cnn(stranded=self.stranded)
         predictor = Predictor.load(self.checkpoint, device=str(self.device))
-        if row == RANDOM:
-            predictor = predictor.with_random_weights(seed)
-        return probe.fit(train, dev, predictor, stranded=self.stranded, reporter=self.reporter)
+        return Probe(predictor if row == MODEL else predictor.with_random_weights(seed), stranded=self.stranded)
 
     def _say(self, fitted: Fitted, split: Split, seed: int) -> Predictions:
         return Predictions.of_examples(split.whole, fitted.scores(split.whole), {"seed": seed})
