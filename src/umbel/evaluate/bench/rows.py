@@ -18,7 +18,7 @@ from umbel.evaluate.baselines.interface import Baseline, Fitted
 from umbel.evaluate.baselines.kmer import Kmer
 from umbel.evaluate.baselines.majority import Majority
 from umbel.evaluate.baselines.probe import Probe
-from umbel.evaluate.bench.runs import Run, find_run, key_of
+from umbel.evaluate.bench.runs import Run, find_run
 from umbel.evaluate.bench.table import MODEL
 from umbel.evaluate.bench.tuned_rows import TunedRow
 from umbel.evaluate.scores.predictions import Predictions
@@ -85,18 +85,13 @@ class Bench:
 
     def _fitted(self, row: str, seed: int) -> Run:
         """Fit what has no base to tune, unless it is on disk."""
-        key = key_of(
-            {
-                "row": f"{row} {weights_hash(self.checkpoint) if row == MODEL else ''}",
-                "data": self.splits.hashes(),
-                "settings": [self.stranded, self.config.finetune.select_by],
-                "seed": seed,
-            }
-        )
+        base = weights_hash(self.checkpoint) if row == MODEL else row
+        key = {"base": base, "stranded": self.stranded, "seed": seed} | self.splits.hashes()
         folder = self.folder / row / f"seed-{seed}"
         if (found := find_run(folder, key, self.reporter)) is not None:
             return found
         fitted = self._fit(row, seed)
+        assert self.splits.test is not None
         run = Run(self._say(fitted, self.splits.dev, seed), self._say(fitted, self.splits.test, seed), fitted.facts)
         run.save(folder, key)
         return run

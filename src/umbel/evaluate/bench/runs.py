@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from umbel.errors import RunError
 from umbel.evaluate.scores.predictions import Predictions
-from umbel.files import sha256_json, whole_folder, write_json
+from umbel.files import whole_folder, write_json
 from umbel.progress import Reporter
 
 FACTS_FILE, DEV_FILE, TEST_FILE = "run.json", "dev.parquet", "test.parquet"
@@ -22,20 +23,22 @@ class Run:
     Attributes
     ----------
     dev, test
-        What was said.
+        What was said; None where there is no test.
     facts
         ``seconds``, ``flops``, ``n_parameters`` (those trained), ``chosen`` (what dev decided), ``problem``, ...
     """
 
     dev: Predictions
-    test: Predictions
+    test: Predictions | None
     facts: dict[str, Any]
 
-    def save(self, folder: Path, key: dict[str, Any]) -> None:
-        """Write the run; ``key`` is what it was computed from."""
+    def save(self, folder: Path, key: dict[str, Any], keep: Callable[[Path], None] = lambda folder: None) -> None:
+        """Write the run; ``key`` is what it was computed from, and ``keep`` puts more into its folder."""
         with whole_folder(folder) as temporary:
             self.dev.save(temporary / DEV_FILE)
-            self.test.save(temporary / TEST_FILE)
+            if self.test is not None:
+                self.test.save(temporary / TEST_FILE)
+            keep(temporary)
             write_json(temporary / FACTS_FILE, {"key": key, "facts": self.facts})
 
 
@@ -49,11 +52,13 @@ def find_run(folder: Path, key: dict[str, Any], reporter: Reporter) -> Run | Non
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        changed = [part for part, value in key.items() if stored["key"].get(part) != value]
+        asked = json.loads(json.dumps(key))
+        changed = [part for part, value in asked.items() if stored["key"].get(part) != value]
         if changed:
             reporter.say(f"{folder}: computed again, because of another {', '.join(changed)}")
             return None
-        return Run(Predictions.load(folder / DEV_FILE), Predictions.load(folder / TEST_FILE), stored["facts"])
+        test = Predictions.load(folder / TEST_FILE) if "test" in stored["key"] else None
+        return Run(Predictions.load(folder / DEV_FILE), test, stored["facts"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError) as error:
         reporter.say(f"warning: {folder} is damaged ({error}); computed again")
         return None

@@ -37,7 +37,7 @@ def dataset_table(rows: Mapping[str, Sequence[Run]], metric: str, *, n_draws: in
             "metrics": {each: drawn[name].estimate(each).to_dict() for each in drawn[name].draws},
             "seconds": sum(run.facts.get("seconds", 0.0) for run in runs) / len(runs),
             "flops": sum(run.facts.get("flops", 0.0) for run in runs) / len(runs),
-            "collapsed": [why_collapsed(run.test) for run in runs],
+            "collapsed": [why_collapsed(each) for each in said[name]],
             "facts": [run.facts for run in runs],
         }
         for name, runs in rows.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from typing import Any
 
 import torch
 
-from umbel.config import FinetuneConfig
+from umbel.config import FinetuneConfig, to_dict
 from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.prepared import Splits
 from umbel.data.tokenizers import Tokens
 from umbel.errors import RunError
-from umbel.evaluate.bench.runs import Run, find_run, key_of
+from umbel.evaluate.bench.runs import Run, find_run
 from umbel.evaluate.judging import judge_by, metric_for, quality
 from umbel.evaluate.scores.definitions import why_collapsed
 from umbel.evaluate.scores.predictions import Predictions
@@ -41,8 +40,8 @@ class TunedRow:
         What the weights are told by; random ones also by the seed.
     folder
         Where the row's runs go.
-    use
-        Called with each run's tuned model before it is forgotten; for keeping it.
+    keep
+        Called with a folder and each run's tuned model before it is forgotten; what it writes stays beside the run.
     """
 
     base: Callable[[int], UmbelForMaskedLM]
@@ -55,7 +54,7 @@ class TunedRow:
     device: torch.device
     reporter: Reporter
     title: str
-    use: Callable[[int, Tuned], None] = lambda seed, tuned: None
+    keep: Callable[[Path, Tuned], None] = lambda folder, tuned: None
 
     def runs(self) -> list[Run]:
         """Give one run per seed, computing those that are not on disk."""
@@ -70,10 +69,8 @@ class TunedRow:
 
     def _key(self, lr: float, seed: int) -> dict[str, Any]:
         free = ("seeds", "lr", "micro_batch_tokens", "save_every_steps", "activation_checkpointing")
-        settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in free}
-        return key_of(
-            {"base": self.base_hash, "data": self.splits.hashes(), "settings": settings, "lr": lr, "seed": seed}
-        )
+        settings = {name: value for name, value in to_dict(self.config).items() if name not in free}
+        return {"base": self.base_hash, "settings": settings, "lr": lr, "seed": seed} | self.splits.hashes()
 
     def _run(self, lr: float, seed: int) -> Run:
         folder, key = self.folder / f"seed-{seed}-lr-{lr:g}", self._key(lr, seed)
@@ -91,8 +88,7 @@ class TunedRow:
         if run is None:
             raise RunError(f"{self.title}, seed {seed}: no try gave finite numbers ({tried[-1]['why']}). Lower lr")
         run.facts["collapsed_tries"] = tried
-        self.use(seed, tuned)
-        run.save(folder, key)
+        run.save(folder, key, lambda temporary: self.keep(temporary, tuned))
         shutil.rmtree(states, ignore_errors=True)
         return run
 
@@ -129,7 +125,8 @@ class TunedRow:
             "problem": fitted.problem,
             "adapter": None if tuned.adapter is None else tuned.adapter.facts(),
         }
-        run = Run(self._say(tuned, splits.dev, seed), self._say(tuned, splits.test, seed), facts)
+        test = None if splits.test is None else self._say(tuned, splits.test, seed)
+        run = Run(self._say(tuned, splits.dev, seed), test, facts)
         return run, tuned, why_collapsed(run.dev)
 
     def _say(self, tuned: Tuned, split: Split, seed: int) -> Predictions:
