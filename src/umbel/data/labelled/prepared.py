@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from umbel.config import FinetuneConfig
-from umbel.data.labelled.copies import audit, require_disjoint
+from umbel.data.labelled.audit import audit, audit_lines, require_disjoint
 from umbel.data.labelled.dev_split import split_dev
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.lengths import Split, fit_lengths
@@ -84,9 +84,8 @@ def prepare(
         for other in (dev, test):
             if other is not None:
                 require_disjoint(train, other)
-    found = audit(train, dev, test)
-    facts["copies"] = found.to_dict()
-    told += found.told()
+    facts["copies"] = audit({"train": train, "dev": dev} | ({} if test is None else {"test": test}))
+    told += audit_lines(facts["copies"])
     sizes = {"train": len(train), "dev": len(dev), "test": 0 if test is None else len(test)}
     if max_train and len(train) > max_train:
         train = _some(train, max_train, config.split_seed)

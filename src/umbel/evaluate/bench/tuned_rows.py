@@ -123,7 +123,7 @@ class TunedRow:
             "flops": tuned.flops,
             "n_parameters": tuned.n_trained,
             "problem": fitted.problem,
-            "adapter": None if tuned.adapter is None else tuned.adapter.facts(),
+            "adapter": None if tuned.adapter is None else tuned.adapter.describe(),
         }
         test = None if splits.test is None else self._say(tuned, splits.test, seed)
         run = Run(self._say(tuned, splits.dev, seed), test, facts)
@@ -132,7 +132,7 @@ class TunedRow:
     def _say(self, tuned: Tuned, split: Split, seed: int) -> Predictions:
         config, whole = self.config, split.whole
         outputs = say_outputs(
-            tuned.model, self.tokens, split.shown, stranded=config.stranded, budget=config.micro_batch_tokens
+            tuned.network, self.tokens, split.shown, stranded=config.stranded, budget=config.micro_batch_tokens
         )
         facts = {"row": self.title, "seed": seed}
         return Predictions.from_logits(whole.task, whole.ids, whole.targets, split.fold(outputs), facts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from umbel.config import FinetuneConfig, ModelConfig
 from umbel.data.labelled.batches import LabelledBatch
@@ -20,10 +20,13 @@ from umbel.data.tokenizers import Tokens
 from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.recomputation import checkpoint_blocks
+from umbel.model.routing import Routing
 from umbel.model.tuned import with_head
-from umbel.progress import Reporter
+from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.adapters.attach import Adapter, attach
+from umbel.train.adapters.audit import probe_gradients
 from umbel.train.finetune.fitting import Fitted, Judge, fit
+from umbel.train.finetune.outputs import to_device
 
 FULL_PASSES, ADAPTER_PASSES = 3, 2
 """Forward passes that a training step costs: one forward, one for the gradients of states, one for those of weights."""
@@ -50,6 +53,11 @@ class Tuned:
     adapter: Adapter | None
     n_trained: int
     flops: float
+
+    @property
+    def network(self) -> nn.Module:
+        """What is called: the model, or PEFT's around it."""
+        return self.model if self.adapter is None else self.adapter.model
 
 
 def target_spread(examples: Examples) -> tuple[list[float], list[float]] | None:
@@ -141,10 +149,13 @@ def tune(
 
     def audit(batches: Sequence[LabelledBatch]) -> None:
         if adapter is not None:
-            pass
+            found = probe_gradients(adapter, lambda net: loss_of(net, batches), seed=seed)
+            reporter_or_silent(reporter).say(found.describe())
 
+    if adapter is not None:
+        reporter_or_silent(reporter).say(adapter.describe())
     fitted = fit(
-        model,
+        model if adapter is None else adapter.model,
         tokens,
         train,
         dev,
@@ -159,7 +170,20 @@ def tune(
     )
     flops = training_flops(shape, task, train, tokens, fitted.n_tokens, full=adapter is None)
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if adapter is not None:
+        n_trained = adapter.n_parameters + adapter.n_head
     return Tuned(model, fitted, adapter, n_trained, flops)
+
+
+def loss_of(model: nn.Module, batches: Sequence[LabelledBatch]) -> tuple[Tensor, list[Routing]]:
+    """Give the loss of some micro-batches, and all routings, for an audit."""
+    device = next(model.parameters()).device
+    losses, routings = [], []
+    for batch in batches:
+        output = model(**to_device(batch.inputs, device), labels=torch.from_numpy(batch.targets).to(device))
+        losses.append((output.losses.values * output.losses.weights).sum())
+        routings += output.routings
+    return torch.stack(losses).sum(), routings
 
 
 def training_flops(
