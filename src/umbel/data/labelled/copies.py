@@ -17,7 +17,7 @@ from umbel.genome.sketch import mix
 
 Indices = npt.NDArray[np.int64]
 
-MIN_ANI = 0.92
+MIN_ANI = 0.9
 MIN_HASHES = 8
 """Sequences with fewer different k-mers (low complexity, very short) have exact copies only."""
 MAX_COPIES = 64
@@ -75,7 +75,7 @@ class Copies:
 
 
 def find_groups(examples: Examples, rule: CopyRule | None = None) -> Indices:
-    """Number examples so that near-copies share a number: the index of the first of them, int64 ``(n,)``.
+    """Give near-copies one number, the index of the first of them: int64 ``(n,)``.
 
     See :func:`find_copies` for what near-copies are.
 
@@ -97,7 +97,7 @@ def find_copies(sets: Sequence[Sequence[Codes]], rule: CopyRule | None = None) -
 
     Two sequences are near-copies if they share at least ``min_ani ** k`` times as many different canonical k-mers as
     the one with fewer has: what copies with substitutions at independent places are expected to share at an identity
-    of ``min_ani``. So one that holds the other, or overlaps a good part of it (0.28 of its k-mers with the settings
+    of ``min_ani``. So one that holds the other, or overlaps a good part of it (0.21 of its k-mers with the settings
     given and k = 15), is a near-copy as well. At exactly ``min_ani``, half of the copies are found; each percent of
     identity more brings it near to all.
 
@@ -258,7 +258,8 @@ def _is_wanted(parents: Any, partner: Any, in_set: Any, a: Any, b: Any) -> Any:
     if _root(parents, a) != _root(parents, b):
         return True
     for s in range(in_set.shape[1]):
-        if (in_set[b, s] and partner[a, s] < 0) or (in_set[a, s] and partner[b, s] < 0):
+        is_new = (in_set[b, s] and partner[a, s] < 0) or (in_set[a, s] and partner[b, s] < 0)
+        if is_new:
             return True
     return False
 
