@@ -7,6 +7,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from umbel.errors import ConfigError
+
 Kind = Literal["binary", "multiclass", "multilabel", "regression", "bases", "bins"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 IGNORED = -100
@@ -70,3 +72,22 @@ class Task:
     def is_along_sequence(self) -> bool:
         """Whether there is something to say of every base or bin, not of the sequence as a whole."""
         return self.kind in ("bases", "bins")
+
+
+def require_kind(name: str) -> Kind:
+    """Give a kind of task by its name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> require_kind("bins")
+    'bins'
+    """
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise ConfigError(f"there is no task {name!r}; there are {', '.join(KINDS)}")

@@ -1,0 +1,74 @@
+"""``umbel finetune``: fit a model to labelled sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish, require_extra
+
+
+def finetune(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    train: Annotated[Path, typer.Option(help="Labelled sequences: CSV, TSV, Parquet, or FASTA with labels.")],
+    out: Out,
+    valid: Annotated[Path | None, typer.Option(help="Dev set; without one, a part of train is set aside.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Reported on at the end; never chooses anything.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="Column of the sequences.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Column of the labels. Repeatable.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id", help="Column of the names.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass, multilabel, regression, bases or bins.")] = None,
+    bin_bp: Annotated[int, typer.Option(min=0, help="Bases in a bin of a bins task.")] = 0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="Allow valid and test to repeat sequences of train.")
+    ] = False,
+    species: Annotated[str, typer.Option(help="For an adapter's card.")] = "",
+    taxid: Annotated[int, typer.Option(min=0, help="NCBI taxonomy id, for an adapter's card.")] = 0,
+    settings: Settings = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="Short for --set seeds=[N]. Repeatable.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train all weights, or an adapter (--set method=adapter); choose on dev, report on test with intervals."""
+    require_extra("umbel finetune", "train", ("sklearn", "peft"))
+    from umbel.config import FinetuneConfig, apply_settings
+    from umbel.data.labelled.task import require_kind
+    from umbel.evaluate.finetuning import LabelledFiles, Species
+    from umbel.evaluate.finetuning import finetune as tune
+
+    config = apply_settings(FinetuneConfig(), [*(settings or []), *([f"seeds={seed}"] if seed else [])])
+    files = LabelledFiles(
+        train,
+        valid,
+        test,
+        sequence,
+        tuple(label or ()),
+        id_column,
+        None if task is None else require_kind(task),
+        bin_bp,
+        "skip" if skip_bad else "stop",
+        keep_copies,
+    )
+    reporter = begin(quiet, threads)
+    told = Species(species, taxid)
+    result = tune(checkpoint, files, out, config=config, species=told, device=device, reporter=reporter)
+    finish(result, _lines(result, out), json)
+
+
+def _lines(result: dict, out: Path) -> list[str]:  # type: ignore[type-arg]
+    rate, seed = result["lr"], result["best_seed"]
+    lines = [f"{result['reason']}; learning rate {rate:g}, chosen by {result['selected_by']} on dev"]
+    for name, scores in result["scores"].items():
+        for metric, found in scores.items():
+            if found["value"] is None:
+                continue
+            interval = "" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})"
+            lines.append(f"  {name} {metric} {found['value']:.4f}{interval}")
+        lines += [f"  warning: {name} collapsed: {why}" for why in result["collapsed"][name] if why]
+    kind = "adapter" if result["config"]["method"] == "adapter" else "model"
+    return [*lines, f"{kind} {out / 'runs' / f'seed-{seed}-lr-{rate:g}' / kind}"]
