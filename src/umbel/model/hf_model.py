@@ -104,6 +104,9 @@ class UmbelPreTrainedModel(PreTrainedModel):
             keep_all(self)
         self.gradient_checkpointing = enable
 
+    def enable_input_require_grads(self) -> None:
+        """Do nothing: blocks are computed again without a gradient at the input, which frozen weights would pay for."""
+
     def get_input_embeddings(self) -> nn.Module:
         """Give the token embedding."""
         return self.backbone.embedding
