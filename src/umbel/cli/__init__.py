@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, plan, pretrain, report, scan, tokenizer
+from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, plan, pretrain, report, scan, suite, tokenizer
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.add_typer(corpus.app, name="corpus", help="Build a corpus from assemblies, and check it.")
 app.add_typer(tokenizer.app, name="tokenizer", help="Learn DNA tokens from a corpus.")
+app.add_typer(suite.app, name="suite", help="Benchmark suites: list, fetch and check them.")
 app.command("plan")(plan.plan)
 app.command("pretrain")(pretrain.pretrain)
 app.command("report")(report.report)

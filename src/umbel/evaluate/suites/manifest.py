@@ -109,6 +109,11 @@ class Dataset:
             if file is not None:
                 yield split, file
 
+    def reader_of(self, split: SplitName) -> Reader:
+        """Reader of the file of a split."""
+        file: SplitFile = getattr(self, split)
+        return file.reader
+
     def names(self, n_outputs: int) -> tuple[str, ...]:
         """Names of ``n_outputs`` classes, labels or outputs: those of the manifest, or their numbers."""
         return self.classes or tuple(str(i) for i in range(n_outputs))
