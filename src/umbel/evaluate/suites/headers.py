@@ -34,7 +34,8 @@ def read_header_rows(path: Path, n_labels: int | None) -> Iterator[Row]:
     >>> [(row.name, len(row.codes), row.labels, row.number) for row in read_header_rows(source, None)]
     [('gene', 6, ('1', '0'), 1), ('gene', 2, ('0', '1'), 4)]
     """
-    header, line, parts = "", 0, []
+    header, line = "", 0
+    parts: list[bytes] = []
     for number, raw in read_lines(path, LabelError):
         text = raw.strip()
         if text.startswith(b">"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,13 @@ def load_suite(name_or_path: str | Path) -> Suite:
         raise ConfigError(
             f"no suite {str(name_or_path)!r}. Name one of {', '.join(_PACKAGED)}, or a file that ends in .toml."
         )
-    resource = files("umbel.evaluate.suites") / f"{name_or_path}.toml"
-    return _suite(Path(f"{name_or_path}.toml"), resource.read_text(encoding="utf-8"))
+    return _packaged(str(name_or_path))
+
+
+@cache
+def _packaged(name: str) -> Suite:
+    text = (files("umbel.evaluate.suites") / f"{name}.toml").read_text(encoding="utf-8")
+    return _suite(Path(f"{name}.toml"), text)
 
 
 def _suite(path: Path, text: str) -> Suite:

@@ -77,8 +77,8 @@ def _rows(table: dict[str, Any]) -> list[PublishedRow]:
         if len(row["values"]) != len(models):
             raise ValueError(f"published.toml: {row} has not one value for each of {len(models)} models")
         for i, model in enumerate(models):
-            facts = {key: values[i] for key, values in columns.items() if values[i] != ""}
-            names = {key: row.get(key, "") for key in ("dataset", "group", "part")}
-            value = round(row["values"][i] / scale, 6)
-            found.append({**shared, **names, **facts, "model": model, "metric": row["metric"], "value": value})
+            facts: dict[str, Any] = {key: values[i] for key, values in columns.items() if values[i] != ""}
+            facts |= {key: row.get(key, "") for key in ("dataset", "group", "part")}
+            facts |= {"model": model, "metric": row["metric"], "value": round(row["values"][i] / scale, 6)}
+            found.append(shared | facts)
     return TypeAdapter(list[PublishedRow]).validate_python(found)

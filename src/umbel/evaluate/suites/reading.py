@@ -71,7 +71,7 @@ def read_dataset(
     """
     dataset, reporter = suite.dataset(name), reporter_or_silent(reporter)
     n_outputs: int | None = None
-    examples = {}
+    examples: dict[str, Examples] = {}
     for split, file in dataset.splits():
         path = locate(dataset, file, folder)
         if path is None:
@@ -87,7 +87,7 @@ def read_dataset(
             raise LabelError(f"no row of {dataset.name}, {split}.", path)
         n_outputs = n_outputs or count_outputs(dataset, rows[0])
         examples[split] = _examples(dataset, rows, path, n_outputs)
-    return {**examples}
+    return examples
 
 
 def locate(dataset: Dataset, file: SplitFile, folder: str | Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,11 @@ def read_target(dataset: Dataset, row: Row, n_outputs: int) -> Any:
     if len(labels) != expected:
         raise LabelError(f"{len(labels)} labels where {dataset.name} has {expected}.", row.path, row.line)
     if dataset.task in ("binary", "multiclass"):
-        # A name wins over the number of another class.
-        index = {**{str(i): i for i in range(n_outputs)}, **{name: i for i, name in enumerate(dataset.classes)}}
-        if labels[0] not in index:
+        index = _index(dataset.classes).get(labels[0])
+        if index is None:
             names = ", ".join(dataset.classes)
             raise LabelError(f"label {labels[0]!r} is no class of {dataset.name}: {names}.", row.path, row.line)
-        return index[labels[0]]
+        return index
     try:
         values = [_YES_NO[text] if dataset.task == "multilabel" else float(text) for text in labels]
     except (KeyError, ValueError) as error:
@@ -95,6 +95,12 @@ def read_target(dataset: Dataset, row: Row, n_outputs: int) -> Any:
     if not all(math.isfinite(value) for value in values):
         raise LabelError("a label is not a finite number.", row.path, row.line)
     return np.array(values, np.float32)
+
+
+@cache
+def _index(classes: tuple[str, ...]) -> dict[str, int]:
+    """Class of each number and each name; a name wins over the number of another class."""
+    return {**{str(i): i for i in range(len(classes))}, **{name: i for i, name in enumerate(classes)}}
 
 
 def _fields(row: Row) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def suite_line(suite: Suite) -> str:
 
 def describe_suite(suite: Suite) -> list[str]:
     """Lines of a suite: its datasets as a table, then what to know of it."""
-    rows = [("dataset", "task", "kind", "metric", "bases", "train", "dev", "test")]
+    rows: list[tuple[str, ...]] = [("dataset", "task", "kind", "metric", "bases", "train", "dev", "test")]
     for dataset in suite.datasets:
         low, high = dataset.length_bp or (dataset.window_bp, dataset.window_bp)
         length = "?" if low is None else f"{low:,}" if low == high else f"{low:,}-{high:,}"
@@ -45,7 +45,7 @@ def _size(dataset: Dataset, split: str) -> str:
 
 def describe_report(report: SuiteReport, allow_missing: bool = False) -> list[str]:
     """Lines of a check: a table of what is there, then notes, what is missing, and what is wrong."""
-    rows = [("dataset", "split", "rows", "expected", "bases", "other letters", "classes", "")]
+    rows: list[tuple[str, ...]] = [("dataset", "split", "rows", "expected", "bases", "other letters", "classes", "")]
     for one in report.splits:
         if not one.path:
             rows.append((one.dataset, one.split, "missing", _expected(one), "", "", "", ""))

@@ -151,3 +151,19 @@ def test_labels_of_many_are_counted_each(tmp_path):
     report = check_suite(load_suite("pgb"), tmp_path, ["chromatin_access.zea_mays"])
     assert report.splits[2].class_counts == {"0": 2, "1": 1, "2": 0}
     assert report.is_ok() and report.splits[2].notes == ["1 sequences are not of 1,000 bases"]
+
+
+def test_variants_are_checked_though_they_are_not_read(tmp_path):
+    (tmp_path / "variant_effect_causal_eqtl").mkdir()
+    path = tmp_path / "variant_effect_causal_eqtl/All_Tissues.csv"
+    path.write_text(
+        "CHROM,POS,REF,ALT,tissue,label,split,distance_to_nearest_TSS\n"
+        "chr1,100,A,T,liver,1,train,5\nchr9,7,A,T,liver,0,test,5\nchr1,3,A,T,liver,0,train,5\n"
+    )
+    report = check_suite(load_suite("lrb"), tmp_path, ["variant_effect_causal_eqtl"])
+    assert [(one.n_rows, one.class_counts) for one in report.splits] == [(2, {"0": 1, "1": 1}), (1, {"0": 1, "1": 0})]
+    assert report.problems == [
+        "variant_effect_causal_eqtl, train: 2 rows, and 88,717 are claimed",
+        "variant_effect_causal_eqtl, test: 1 rows, and 8,846 are claimed",
+        "variant_effect_causal_eqtl, test: no row of class 1",
+    ]
