@@ -14,6 +14,7 @@ import argparse
 import csv
 import gzip
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def donors(genome: dict[str, Codes], gff3: Path, n: int, seed: int) -> Rows:
             continue
         exons.sort()
         genes.add((contig, strand, exons[0][0], exons[-1][1]))
-        for (_, end), (start, _) in zip(exons, exons[1:], strict=False):
+        for (_, end), (start, _) in pairwise(exons):
             real.add((contig, strand, end if strand == "+" else start))
     rows: Rows = []
     real_ones = sorted(real)
@@ -167,7 +168,8 @@ def main() -> None:
     (part1,) = napus.glob("*part1.2bit")
     test = donors(contigs(part1, 3), napus / "Bnapus_genes_part1.gff3.gz", n_test // 2, args.seed)
     text += describe(args.out, "splice_donor", "splice", train, test, "Arabidopsis thaliana, Brassica napus")
-    rows = terminators(tasks / "starrseq_terminators" / "terminator_strength_arabidopsis_maize.tsv.gz", 20_000, args.seed)
+    measured = tasks / "starrseq_terminators" / "terminator_strength_arabidopsis_maize.tsv.gz"
+    rows = terminators(measured, 20_000, args.seed)
     train, test = parted(rows, Task("regression", ("leaf",)), n_train, n_test, args.seed)
     text += describe(args.out, "terminator_leaf", "terminator_strength", train, test, "Arabidopsis thaliana, Zea mays")
     rows = [

@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from umbel.cli import checkpoints, corpus, doctor, embed, evaluate, plan, pretrain, report, scan, suite, tokenizer
+from umbel.cli import (
+    checkpoints,
+    corpus,
+    doctor,
+    embed,
+    evaluate,
+    finetune,
+    plan,
+    pretrain,
+    report,
+    scan,
+    suite,
+    tokenizer,
+)
 from umbel.errors import UmbelError
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.command("plan")(plan.plan)
 app.command("pretrain")(pretrain.pretrain)
 app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
+app.command("finetune")(finetune.finetune)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)
 app.command("import")(checkpoints.import_)

@@ -25,8 +25,7 @@ from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_h
 from umbel.model.tuned import save_tuned
 from umbel.ops.devices import resolve_device
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.adapters.card import AdapterCard
-from umbel.train.adapters.files import save_adapter
+from umbel.train.adapters.files import AdapterCard, save_adapter
 from umbel.train.finetune.tune import Tuned
 
 RESULT_FILE = "finetune.json"
@@ -229,7 +228,7 @@ class _Keeper:
         best = tuned.fitted.best or {}
         card = AdapterCard(
             species=self.species.name,
-            taxid=self.species.taxid,
+            taxid=self.species.taxid or None,
             base=self.checkpoint.name,
             base_hash=self.base_hash,
             data_hash=sha256_json(self.splits.hashes()),

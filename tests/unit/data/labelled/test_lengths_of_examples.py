@@ -20,7 +20,9 @@ def made(task, lengths):
         targets = tuple(np.arange(-(-n // task.bin_bp), dtype=np.float32)[:, None] for n in lengths)
     else:
         targets = np.arange(len(lengths), dtype=np.float32)[:, None]
-    return Examples(task, tuple(f"e{i}" for i in range(len(lengths))), codes, targets, "a.csv", np.arange(len(lengths)) + 2)
+    return Examples(
+        task, tuple(f"e{i}" for i in range(len(lengths))), codes, targets, "a.csv", np.arange(len(lengths)) + 2
+    )
 
 
 @given(st.integers(1, 400), st.integers(1, 60), st.sampled_from([1, 2, 5]))
