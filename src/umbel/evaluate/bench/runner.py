@@ -114,8 +114,9 @@ def bench(
             "group": dataset.group,
             "task": dataset.task,
             "species": list(dataset.species),
+            "licence": dataset.source.licence,
             "notes": list(dataset.notes),
-            "data": splits.facts,
+            "data": splits.facts | {"hashes": splits.hashes()},
             "told": list(splits.told),
         } | dataset_table(rows, dataset.metric, n_draws=config.n_draws)
     result = {

@@ -31,7 +31,8 @@ def dataset_table(rows: Mapping[str, Sequence[Run]], metric: str, *, n_draws: in
     ``collapsed`` (why, by seed, or null) and ``facts`` by seed. ``differences``: the model minus each other row on
     ``metric``, with ``p_holm``, adjusted over all of them.
     """
-    drawn = {name: bootstrap([run.test for run in runs], n_draws=n_draws, seed=seed) for name, runs in rows.items()}
+    said = {name: [run.test for run in runs if run.test is not None] for name, runs in rows.items()}
+    drawn = {name: bootstrap(each, n_draws=n_draws, seed=seed) for name, each in said.items()}
     table = {
         name: {
             "metrics": {each: drawn[name].estimate(each).to_dict() for each in drawn[name].draws},
