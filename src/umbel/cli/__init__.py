@@ -8,6 +8,7 @@ import sys
 import typer
 
 from umbel.cli import (
+    bench,
     checkpoints,
     corpus,
     doctor,
@@ -39,6 +40,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
+app.command("bench")(bench.bench)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)
 app.command("import")(checkpoints.import_)

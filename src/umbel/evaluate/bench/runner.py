@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from umbel.config import BenchConfig, to_dict
 from umbel.data.labelled.prepared import Splits, prepare
 from umbel.errors import ConfigError, LabelError, RunError
@@ -57,6 +59,7 @@ def bench(
     datasets: Sequence[str] = (),
     allow_missing: bool = False,
     devices: Sequence[str] = ("auto",),
+    threads: int = 0,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a suite, with seeds, intervals and its four baselines, and write ``bench.json`` and pages.
@@ -78,7 +81,9 @@ def bench(
     allow_missing
         Leave out datasets whose files are not there, and say so in the table.
     devices
-        One row at a time is computed on each.
+        One row at a time is computed on each, ``cpu`` named twice among them, too.
+    threads
+        CPU threads of each, where there are several; 0 shares this machine's among them.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def bench(
         for name in names
         for row in ROWS
     ]
-    _run_all(jobs, devices, reporter)
+    _run_all(jobs, devices, threads, reporter)
     results: dict[str, Any] = {}
     for name in names:
         mine = [job for job in jobs if job.dataset == name]
@@ -197,7 +202,7 @@ def _bench(job: _Job, device: str, reporter: Reporter) -> Bench:
     )
 
 
-def _run_all(jobs: Sequence[_Job], devices: Sequence[str], reporter: Reporter) -> None:
+def _run_all(jobs: Sequence[_Job], devices: Sequence[str], threads: int, reporter: Reporter) -> None:
     """Compute every row, one at a time on each device."""
     if len(devices) == 1:
         for job in jobs:
@@ -207,7 +212,7 @@ def _run_all(jobs: Sequence[_Job], devices: Sequence[str], reporter: Reporter) -
     context = multiprocessing.get_context("spawn")
     places = context.SimpleQueue()
     for device in devices:
-        places.put(device)
+        places.put((device, threads or max(1, torch.get_num_threads() // len(devices))))
     with ProcessPoolExecutor(len(devices), context, _take_device, (places,)) as pool:
         for _ in pool.map(_run_elsewhere, jobs):
             bar.advance()
@@ -215,7 +220,9 @@ def _run_all(jobs: Sequence[_Job], devices: Sequence[str], reporter: Reporter) -
 
 
 def _take_device(places: Any) -> None:
-    _DEVICE[0] = places.get()
+    device, threads = places.get()
+    torch.set_num_threads(threads)
+    _DEVICE[0] = device
 
 
 def _run_elsewhere(job: _Job) -> None:
