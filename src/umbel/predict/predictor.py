@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -85,6 +86,27 @@ class Predictor:
         """Make the same network as it was before training: the baseline of every claim about its weights."""
         model = new_model(self.config, self.window_bp, seed, describe(self.tokens))
         return Predictor(model, f"random-{seed}", self._device, self.tokens)
+
+    def with_backbone(self, backbone: Backbone, weights_hash: str) -> Predictor:
+        """Put this model's language head on another backbone of its shape: one that was tuned, wholly or by an adapter.
+
+        Parameters
+        ----------
+        backbone
+            Shared, not copied: it moves to this predictor's device and into evaluation mode. Adapters may be in it.
+        weights_hash
+            What identifies its weights.
+
+        Raises
+        ------
+        ConfigError
+            If it has another shape.
+        """
+        if backbone.config != self.config:
+            raise ConfigError("this backbone has another shape than the model, whose language head cannot stand on it")
+        # The copy takes the other backbone in place of its own; a tied head keeps the base's embedding.
+        model = copy.deepcopy(self._model, {id(self._model.backbone): backbone})
+        return Predictor(model, weights_hash, self._device, self.tokens)
 
     @property
     def backbone(self) -> Backbone:
