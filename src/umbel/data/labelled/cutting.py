@@ -149,7 +149,7 @@ def fit_lengths(examples: Examples, max_bp: int, long: Long = "refuse") -> Fitte
             f"{there}, the longest {lengths[longest]:,}: cut into {int(is_long[of].sum()):,} windows, to be {together}"
         )
     else:
-        n_lost = int((lengths - max_bp)[is_long].sum())
+        n_lost = int(lengths.sum()) - sum(end - start for start, end in flat)
         told = (
             f"{there}, the longest {lengths[longest]:,}: {_KEPT[long]} {max_bp:,} bp are kept, {n_lost:,} bp in all "
             "are not looked at"
