@@ -88,6 +88,12 @@ def test_groups_that_are_too_large_still_give_a_dev():
     assert len(dev) == 30 and len(train) == 60
 
 
+def test_a_dev_that_would_be_far_too_small_is_refused():
+    codes = [*random_codes(1, 150, 6) * 60, *random_codes(1, 150, 7) * 60, *random_codes(2, 150, 8)]
+    with pytest.raises(LabelError, match=r"has 60 of 122 examples: dev would have 2 in place of about 12. Give a dev"):
+        split_dev(examples_of(codes), 0.1, 0)
+
+
 def test_no_dev_can_be_made_of_one_family():
     with pytest.raises(LabelError, match=r"all 20 examples are near-copies of each other.*Give a dev file"):
         split_dev(examples_of(random_codes(1, 150) * 20), 0.1, 0)
