@@ -85,15 +85,17 @@ def add(rows: Rows, genome: dict[str, Codes], contig: str, strand: str, place: i
         rows.append((decode(codes), label))
 
 
-def write(folder: Path, name: str, split: str, rows: Rows) -> int:
-    """Write a CSV file, rows shuffled."""
+def write(folder: Path, name: str, split: str, rows: Rows, classes: tuple[str, ...]) -> int:
+    """Write a CSV file as publishers do, rows shuffled and classes as numbers."""
     folder = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(rows))
     with (folder / f"{split}.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["sequence", "label"])
-        writer.writerows(rows[i] for i in order)
+        for i in order:
+            sequence, label = rows[i]
+            writer.writerow([sequence, classes.index(label) if classes else label])
     return len(rows)
 
 
@@ -131,19 +133,26 @@ SUITE = """name = "plants_small"
 title = "Three small sets from real plant data"
 paper = "benchmarks/labelled_plants.py"
 page = "docs/notebook.md"
+
+[source]
+licence = "see benchmarks/labelled_plants.py"
+page = "docs/notebook.md"
+
+[defaults]
+reader = "csv"
+strand = "one"
+trust = "counted"
 """
 DATASET = """
 [[dataset]]
 name = "{name}"
-group = "{group}"
+group = "{name}"
 task = "{task}"
 metric = "{metric}"
-strand = "one"
 species = [{species}]
 length_bp = [{length}, {length}]
-{classes}train = {{ paths = ["{name}/train.csv"], reader = "csv", rows = {n_train} }}
-test = {{ paths = ["{name}/test.csv"], reader = "csv", rows = {n_test} }}
-source = {{ licence = "see the script", page = "{page}" }}
+{classes}files = {{ train = "{name}/train.csv", test = "{name}/test.csv" }}
+rows = {{ train = {n_train}, test = {n_test} }}
 """
 
 
@@ -167,42 +176,36 @@ def main() -> None:
     )
     (part1,) = napus.glob("*part1.2bit")
     test = donors(contigs(part1, 3), napus / "Bnapus_genes_part1.gff3.gz", n_test // 2, args.seed)
-    text += describe(args.out, "splice_donor", "splice", train, test, "Arabidopsis thaliana, Brassica napus")
+    classes = ("other", "donor")
+    text += describe(args.out, "splice_donor", classes, train, test, "Arabidopsis thaliana", "Brassica napus")
     measured = tasks / "starrseq_terminators" / "terminator_strength_arabidopsis_maize.tsv.gz"
     rows = terminators(measured, 20_000, args.seed)
     train, test = parted(rows, Task("regression", ("leaf",)), n_train, n_test, args.seed)
-    text += describe(args.out, "terminator_leaf", "terminator_strength", train, test, "Arabidopsis thaliana, Zea mays")
+    text += describe(args.out, "terminator_leaf", (), train, test, "Arabidopsis thaliana", "Zea mays")
     rows = [
         (decode(record.codes), label)
         for label, name in (("no_tata", "Arabidopsis_non_tata.fa.gz"), ("tata", "Arabidopsis_tata.fa.gz"))
-        for record in read_fasta_records(tasks / "promoter_tss" / name)
+        for record in read_fasta(tasks / "promoter_tss" / name)
     ]
-    train, test = parted(rows, Task("binary", ("no_tata", "tata")), n_train, n_test, args.seed)
-    text += describe(args.out, "tata_promoter", "core_promoter", train, test, "Arabidopsis thaliana")
+    classes = ("no_tata", "tata")
+    train, test = parted(rows, Task("binary", classes), n_train, n_test, args.seed)
+    text += describe(args.out, "tata_promoter", classes, train, test, "Arabidopsis thaliana")
     (args.out / "plants_small.toml").write_text(text, encoding="utf-8")
     print(f"wrote {args.out / 'plants_small.toml'}")
 
 
-def read_fasta_records(path: Path):
-    """Yield records; the same name may come twice in EPD's files."""
-    yield from read_fasta(path)
-
-
-def describe(out: Path, name: str, group: str, train: Rows, test: Rows, species: str) -> str:
-    """Write the files of a set, and give its entry in the suite file."""
-    numbers = name == "terminator_leaf"
-    labels = sorted({label for _, label in train})
+def describe(out: Path, name: str, classes: tuple[str, ...], train: Rows, test: Rows, *species: str) -> str:
+    """Write the files of a set, and give its entry in the suite file; without classes it is a regression."""
+    quoted = [f'"{each}"' for each in classes]
     return DATASET.format(
         name=name,
-        group=group,
-        task="regression" if numbers else "binary",
-        metric="r2" if numbers else "mcc",
-        species=", ".join(f'"{each}"' for each in species.split(", ")),
+        task="binary" if classes else "regression",
+        metric="mcc" if classes else "r2",
+        species=", ".join(f'"{each}"' for each in species),
         length=len(train[0][0]),
-        classes="" if numbers else f"classes = [{', '.join(chr(34) + each + chr(34) for each in labels)}]\n",
-        n_train=write(out, name, "train", train),
-        n_test=write(out, name, "test", test),
-        page="https://epd.expasy.org" if name == "tata_promoter" else "docs/notebook.md",
+        classes=f"classes = [{', '.join(quoted)}]\n" if classes else "",
+        n_train=write(out, name, "train", train, classes),
+        n_test=write(out, name, "test", test, classes),
     )
 
 

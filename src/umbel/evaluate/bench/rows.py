@@ -108,7 +108,7 @@ class Bench:
         if row == KMER:
             return Kmer(stranded=self.stranded)
         if row == CNN:
-            return Cnn(stranded=self.stranded)
+            return Cnn(stranded=self.stranded, device=str(self.device))
         predictor = Predictor.load(self.checkpoint, device=str(self.device))
         return Probe(predictor if row == MODEL else predictor.with_random_weights(seed), stranded=self.stranded)
 

@@ -32,7 +32,9 @@ def examples(lengths, task=BINARY, seed=0):
         targets = tuple(rng.normal(size=(-(-n // task.bin_bp), task.n_outputs)).astype(np.float32) for n in lengths)
     else:
         targets = rng.integers(0, 2, len(lengths))
-    return Examples(task, tuple(f"e{i}" for i in range(len(lengths))), codes, targets, "a.csv", np.arange(len(lengths)) + 2)
+    return Examples(
+        task, tuple(f"e{i}" for i in range(len(lengths))), codes, targets, "a.csv", np.arange(len(lengths)) + 2
+    )
 
 
 def training(found, **changes):
@@ -155,7 +157,12 @@ def test_what_cannot_be_is_refused():
         require_places(Task("bases", ("a", "b")), BpeTokens.__new__(BpeTokens))
     with pytest.raises(LabelError, match=r"a.csv, line 3: a sequence of 2 bases, and this model's tokens have 3"):
         TrainingExamples(
-            examples([9, 2]), KmerTokens(3, overlapping=True), batch_size=2, micro_batch_tokens=9, revcomp_frac=0, seed=0
+            examples([9, 2]),
+            KmerTokens(3, overlapping=True),
+            batch_size=2,
+            micro_batch_tokens=9,
+            revcomp_frac=0,
+            seed=0,
         )
 
 
