@@ -5,9 +5,13 @@ import copy
 import pytest
 import torch
 from adapted import EVERYTHING, adapted, classifier, dense_twin, factors, small_config, some_ids
+from torch.utils.checkpoint import checkpoint
 
+from umbel.config.finetuning import AdapterConfig
 from umbel.model import inference
+from umbel.model.backbone import Block
 from umbel.ops import backends
+from umbel.train.adapters.attach import attach
 from umbel.train.adapters.merge import merge
 
 MIXERS_M = [
@@ -168,10 +172,20 @@ def test_on_a_gpu(pattern):
 
 
 def test_a_new_adapter_changes_nothing():
-    from umbel.config.finetuning import AdapterConfig
-    from umbel.train.adapters.attach import attach
-
     base = classifier(small_config())
     adapter = attach(copy.deepcopy(base), AdapterConfig(targets=EVERYTHING, rank=3), seed=0)
     assert torch.equal(merge(adapter)(some_ids()).logits, base(some_ids()).logits)
     torch.testing.assert_close(adapter.model(some_ids()).logits, base(some_ids()).logits, atol=1e-6, rtol=0)
+
+
+def test_blocks_that_are_run_again_in_the_backward_pass_give_the_same_gradients():
+    def gradients(again):
+        adapter = adapted(classifier(small_config(n_shared_experts=1)))
+        for block in adapter.model.get_base_model().backbone.layers if again else ():
+            block.training_way = lambda *inputs: checkpoint(Block.compute, *inputs, use_reentrant=False)
+        adapter.model(input_ids=some_ids(), labels=torch.tensor([0, 2, 1])).loss.backward()
+        return {name: p.grad for name, p in adapter.model.named_parameters() if p.grad is not None}
+
+    kept, again = gradients(False), gradients(True)
+    assert kept.keys() == again.keys()
+    assert all(torch.equal(kept[name], again[name]) for name in kept)

@@ -98,7 +98,8 @@ def find_targets(backbone: Backbone, names: Sequence[str], prefix: str = "backbo
 
 def _adaptable(backbone: Backbone) -> tuple[dict[str, nn.Linear], dict[str, MoE]]:
     """Give the linear layers by name, and each parameter that holds experts with its layer."""
-    linears, experts = {}, {}
+    linears: dict[str, nn.Linear] = {}
+    experts: dict[str, MoE] = {}
     for path, module in backbone.named_modules():
         if isinstance(module, nn.Linear):
             linears[path] = module
