@@ -18,7 +18,7 @@ import numpy.typing as npt
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.task import Task
 from umbel.errors import AnnotationError, ConfigError
-from umbel.evaluate.genome_roles import ROLES, read_contigs
+from umbel.evaluate.genome_roles import ROLES, read_roles
 from umbel.genome.annotation import INTERGENIC, read_gff3, region_runs
 from umbel.genome.annotation import INTRON as GENE_INTRON
 from umbel.genome.genes import read_genes
@@ -68,7 +68,7 @@ def read_annotated_windows(
         Of one assembly; for the formats see :func:`umbel.genome.fasta.read_fasta`,
         :func:`umbel.genome.annotation.read_gff3` and :func:`umbel.genome.transposons.read_transposons`.
     roles
-        Contig to ``train``, ``valid`` or ``test``. Contigs without a role are not used.
+        Contig (or ``contig:first-last``) to ``train``, ``valid`` or ``test``. What has no role is not used.
     probe_bp
         Length of a window.
     n_per_class
@@ -87,26 +87,35 @@ def read_annotated_windows(
     """
     if probe_bp < 1:
         raise ConfigError(f"probe_bp is {probe_bp}: a window has at least 1 base")
-    codes, lengths = read_contigs(fasta, roles)
-    annotation = read_gff3(gff3, lengths)
-    used = {contig: lengths[contig] for contig in codes}
+    assembly = read_roles(fasta, roles)
+    annotation = read_gff3(gff3, assembly.lengths)
+    used = {contig: assembly.lengths[contig] for contig in assembly.codes}
     starts = read_genes(gff3, used).transcripts
     elements = read_transposons(transposons, used, contig_names)
     runs = region_runs((feature for feature in annotation.features if feature.contig in used), used)
+    classes = {
+        contig: class_of_bases(
+            used[contig],
+            runs[contig],
+            [_upstream(each.start, each.end, each.strand) for each in starts if each.contig == contig],
+            elements.runs[contig],
+        )
+        for contig in used
+    }
     examples: dict[str, Examples] = {}
     counts: dict[str, dict[str, int]] = {}
     for role in ROLES:
         places: list[tuple[str, int]] = []
         labels: list[npt.NDArray[np.int64]] = []
-        for contig in (name for name in codes if roles[name] == role):
-            upstream = [_upstream(each.start, each.end, each.strand) for each in starts if each.contig == contig]
-            classes = class_of_bases(lengths[contig], runs[contig], upstream, elements.runs[contig])
-            found = _window_labels(classes, codes[contig], probe_bp)
+        for stretch in assembly.stretches[role]:
+            within = slice(stretch.start, stretch.end)
+            found = _window_labels(classes[stretch.contig][within], assembly.codes[stretch.contig][within], probe_bp)
             clear = np.flatnonzero(found >= 0)
             labels.append(found[clear])
-            places += [(contig, int(i) * probe_bp) for i in clear]
-        chosen = _drawn(np.concatenate(labels), n_per_class, seed, role)
-        examples[role] = _examples([places[i] for i in chosen], np.concatenate(labels)[chosen], codes, probe_bp, fasta)
+            places += [(stretch.contig, stretch.start + int(i) * probe_bp) for i in clear]
+        every_label = np.concatenate(labels)
+        chosen = _drawn(every_label, n_per_class, seed, role)
+        examples[role] = _examples([places[i] for i in chosen], every_label[chosen], assembly.codes, probe_bp, fasta)
         found_counts = np.bincount(examples[role].targets, minlength=len(TASK.names))
         counts[role] = dict(zip(TASK.names, found_counts.tolist(), strict=True))
         few = [f"{count} {name}" for name, count in counts[role].items() if count < MIN_PER_CLASS]

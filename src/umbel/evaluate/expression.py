@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.task import Task
 from umbel.errors import ConfigError, LabelError
-from umbel.evaluate.genome_roles import ROLES, read_contigs
+from umbel.evaluate.genome_roles import ROLES, read_roles
 from umbel.genome.annotation import some_names
 from umbel.genome.genes import read_genes, start_site
 from umbel.genome.interval import Interval
@@ -54,8 +54,8 @@ def read_expression_examples(
     """Make regression examples: ln(1 + expression) in each tissue from the window around a gene's first base.
 
     A window of L bases is read on the gene's strand, with the first transcribed base (the 5' end of the gene's feature)
-    at index L / 2. A gene is used if the longest window lies inside its contig, so that all lengths have the same
-    genes and can be compared; the others are counted.
+    at index L / 2. A gene is used if the longest window lies inside the contig (or stretch of it) that has the role, so
+    that all lengths have the same genes and can be compared; the others are counted.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ def read_expression_examples(
     gff3, fasta
         Of the assembly.
     roles
-        Contig to ``train``, ``valid`` or ``test``. Genes on contigs without a role are not used, and counted.
+        Contig (or ``contig:first-last``) to ``train``, ``valid`` or ``test``. Genes without a role are not used, and
+        counted.
     lengths_bp
         Lengths of windows, even numbers.
 
@@ -81,25 +82,27 @@ def read_expression_examples(
     """
     if not lengths_bp or any(length < 2 or length % 2 for length in lengths_bp):
         raise ConfigError(f"lengths of windows are {list(lengths_bp)}: give even numbers from 2 on")
-    codes, lengths = read_contigs(fasta, roles)
+    assembly = read_roles(fasta, roles)
     values = _read_table(Path(table))
-    places = {gene.name: gene for gene in read_genes(gff3, lengths).genes}
+    places = {gene.name: gene for gene in read_genes(gff3, assembly.lengths).genes}
     bare = {_bare(name): gene for name, gene in places.items()}
     half = max(lengths_bp) // 2
     rows: dict[str, list[int]] = {role: [] for role in ROLES}
     found: dict[int, Interval] = {}
-    left_out = {"not_in_gff3": 0, "contig_without_role": 0, "near_end_of_contig": 0}
+    left_out = {"not_in_gff3": 0, "without_role": 0, "near_end": 0}
     for row, name in enumerate(values.genes):
         gene = places.get(name) or bare.get(name)
         if gene is None:
             left_out["not_in_gff3"] += 1
-        elif gene.contig not in roles:
-            left_out["contig_without_role"] += 1
-        elif not half <= start_site(gene) < lengths[gene.contig] - half:
-            left_out["near_end_of_contig"] += 1
+            continue
+        place = assembly.find(gene.contig, start_site(gene))
+        if place is None:
+            left_out["without_role"] += 1
+        elif not place[1].start + half <= start_site(gene) < place[1].end - half:
+            left_out["near_end"] += 1
         else:
             found[row] = gene
-            rows[roles[gene.contig]].append(row)
+            rows[place[0]].append(row)
     if left_out["not_in_gff3"] == len(values.genes):
         raise LabelError(
             f"none of its genes ({some_names(values.genes)}) is in the GFF3 ({some_names(places)}). "
@@ -115,7 +118,7 @@ def read_expression_examples(
             role: Examples(
                 task,
                 tuple(values.genes[row] for row in chosen),
-                tuple(window(codes[found[row].contig], found[row], length) for row in chosen),
+                tuple(window(assembly.codes[found[row].contig], found[row], length) for row in chosen),
                 values.values[chosen],
                 str(table),
                 np.array(chosen, np.int64) + 1,

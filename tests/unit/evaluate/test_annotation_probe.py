@@ -102,9 +102,23 @@ def test_bases_of_exon_and_transposon_have_no_class(genome, tmp_path):
         read_annotated_windows(folder / "g.fa", folder / "g.gff3", everywhere, ROLES, probe_bp=50)
 
 
+def test_stretches_of_one_contig_are_whole_contigs_cut(genome):
+    roles = {"c1:1-20000": "train", "c1:20026-40000": "valid", "c1:40001-46000": "test"}
+    found = read(genome, roles=roles).examples
+    _, classes = genome[1]["c1"]
+    for role, first in (("train", 0), ("valid", 20_025), ("test", 40_000)):
+        for name, label in zip(found[role].ids, found[role].targets, strict=True):
+            start, end = (int(place) for place in name.split(":")[1].split("-"))
+            assert (start - 1 - first) % 50 == 0
+            assert classes[start - 1 : end].count(TASK.names[label]) >= 45
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
+        ({"roles": {"c1:1-900": "train", "c1:900-999": "valid", "c2": "test"}}, r"c1:1-900 and c1:900-999 overlap"),
+        ({"roles": ROLES | {"c3:1-9999999": "test"}}, "c3:1-9999999 ends beyond contig 'c3' of"),
+        ({"roles": ROLES | {"c9:1-9": "test"}}, "has no contig 'c9'"),
         ({"roles": {"c1": "train", "c2": "valid"}}, "no contig has the role 'test'"),
         ({"roles": ROLES | {"c3": "dev"}}, "contig 'c3' has the role 'dev': use train, valid, test"),
         ({"roles": ROLES | {"c9": "test"}}, "has no contig 'c9'; there are: c1, c2, c3 and 1 more"),

@@ -67,10 +67,19 @@ def test_windows_stand_round_the_first_base_on_the_genes_strand(genome):
                     assert window[i] == base
     # One gene a contig begins 100 bases from its end, and is left out at every length.
     assert {length: len(by_role["test"]) for length, by_role in found.examples.items()} == dict.fromkeys(LENGTHS, 59)
-    left_out = {"not_in_gff3": 1, "contig_without_role": 60, "near_end_of_contig": 3}
+    left_out = {"not_in_gff3": 1, "without_role": 60, "near_end": 3}
     assert found.facts["left_out"] == left_out and found.facts["n_genes"] == dict.fromkeys(
         ("train", "valid", "test"), 59
     )
+
+
+def test_stretches_of_one_contig_keep_their_windows_apart(genome):
+    roles = {"c1:1-20000": "train", "c1:20001-30000": "valid", "c1:30001-42700": "test"}
+    found = read(genome, roles=roles)
+    for role, (start, end) in (("train", (0, 20_000)), ("valid", (20_000, 30_000)), ("test", (30_000, 42_700))):
+        sites = [genome[1][name][1] for name in found.examples[256][role].ids]
+        assert sites and all(start + 128 <= site < end - 128 for site in sites)
+    assert found.facts["left_out"]["without_role"] == 3 * N_GENES
 
 
 def test_values_are_logarithms_with_their_rows(genome):
