@@ -213,13 +213,13 @@ class _Logistic:
 
     @classmethod
     def fit(cls, task: Task, features: Any, targets: Array, inverse: float, class_weight: str | None) -> _Logistic:
-        columns = [targets] if task.is_classes else [(targets[:, i] > 0).astype(int) for i in range(task.n_outputs)]
+        columns = [targets] if task.is_classes else [targets[:, i] for i in range(task.n_outputs)]
         parts: list[Pipeline | float] = []
         is_converged = True
-        for i, column in enumerate(columns):
-            known = slice(None) if task.is_classes else is_known(task, targets[:, i])
-            rows = features if task.is_classes or known.all() else features[known]
-            truth = column[known]
+        for column in columns:
+            known = np.full(len(column), True) if task.is_classes else is_known(task, column)
+            rows = features if known.all() else features[known]
+            truth = column[known] if task.is_classes else (column[known] > 0).astype(int)
             if len(np.unique(truth)) < 2:
                 parts.append(float(truth[0]) if len(truth) else 0.0)
                 continue
