@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -131,9 +132,7 @@ def result(
                 "hashes": {each: f"{n_test:064x}" for each in ("train", "dev", "test")},
             },
             "told": [],
-        } | copy.deepcopy(
-            table(kind, dataset.metric, blind, took, tuple(seeds), n_test, n_draws)
-        )
+        } | copy.deepcopy(table(kind, dataset.metric, blind, took, tuple(seeds), n_test, n_draws))
     return {
         "format": "umbel-bench",
         "format_version": 1,
@@ -147,7 +146,7 @@ def result(
         },
         "model": {
             "name": name,
-            "weights_hash": weights_hash or f"{abs(hash(name)) % 16**12:064x}",
+            "weights_hash": weights_hash or hashlib.sha256(name.encode()).hexdigest(),
             "n_parameters": 1_234_567,
             "n_active_parameters": 654_321,
             "window_bp": 512,

@@ -28,11 +28,7 @@ _LETTER_PT, _LINE_PT = 5.4, 11.5
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _PETA = 1e15
 # Where labels are tried, in points from the marker: beside it first, then above and below, then farther off.
-_PLACES = [
-    (side * 7, rise)
-    for rise in (0, 8, -8, 13, -13, 20, -20, 28, -28, 36, -36, 46, -46)
-    for side in (1, -1)
-]
+_PLACES = [(side * 7, rise) for rise in (0, 8, -8, 13, -13, 20, -20, 28, -28, 36, -36, 46, -46) for side in (1, -1)]
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,7 @@ def _panel(board: Leaderboard, each: Board, names: dict[str, str]) -> Panel:
         cell = each.cells.get(entry.key)
         if cell is not None and cell.estimate["value"] is not None:
             estimate = cell.estimate
-            points.append(
-                Point(entry.tag, entry.row, cell.flops, estimate["value"], estimate["low"], estimate["high"])
-            )
+            points.append(Point(entry.tag, entry.row, cell.flops, estimate["value"], estimate["low"], estimate["high"]))
     cited = [each_cited for each_cited in board.citations.compute if _is_of(each_cited, board.suite["name"], each)]
     points += [_published_point(each_cited) for each_cited in cited]
     title = "all datasets" if each.name == OVERALL else each.name.replace("_", " ")
@@ -95,7 +89,9 @@ def _panel(board: Leaderboard, each: Board, names: dict[str, str]) -> Panel:
 
 def _is_of(cited: Cited, suite: str, each: Board) -> bool:
     row = cited.row
-    return row.suite == suite and not row.part and each.name in (row.dataset or row.group,) and row.metric == each.metric
+    return (
+        row.suite == suite and not row.part and each.name in (row.dataset or row.group,) and row.metric == each.metric
+    )
 
 
 def _published_point(cited: Cited) -> Point:
@@ -116,12 +112,12 @@ def draw(panel: Panel, salt: str) -> Markup:
     """Draw a panel; ``salt`` tells it from others on the page."""
     with figure_style(salt):
         figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), facecolor="none")
-        axes = figure.add_axes((0.155, 0.185, 0.825, 0.79), facecolor="none")
+        axes = figure.add_axes((0.14, 0.185, 0.8, 0.79), facecolor="none")
         first, last, edge = _decades(panel)
         low, high = _limits(panel)
         axes.set_xlim(first - edge, last)
         axes.set_ylim(low, high)
-        places = [(math.log10(point.flops) if point.flops > 0 else first - 0.55 * edge) for point in panel.points]
+        places = [(math.log10(point.flops) if point.flops > 0 else first - 0.65 * edge) for point in panel.points]
         # Rows without compute share one place on the axis: shoved apart a little, their bars are seen.
         still = [i for i, point in enumerate(panel.points) if point.flops <= 0]
         for rank, i in enumerate(still):
@@ -132,10 +128,10 @@ def draw(panel: Panel, salt: str) -> Markup:
         ticks = list(range(math.ceil(first), math.floor(last) + 1))
         labels = [f"10{str(tick).translate(_SUPERSCRIPTS)}" for tick in ticks]
         if still:
-            ticks, labels = [first - 0.55 * edge, *ticks], ["no FLOP\ncounted", *labels]
+            ticks, labels = [first - 0.65 * edge, *ticks], ["not counted", *labels]
             _break(axes, first, edge)
         axes.set_xticks(ticks, labels)
-        axes.set_xlabel("FLOP of fine-tuning", loc="right", labelpad=1 if still else 4)
+        axes.set_xlabel("FLOP of fine-tuning")
         axes.tick_params(labelsize=9)
         axes.grid(axis="y", color="#e6e6e1", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -148,13 +144,11 @@ def _decades(panel: Panel) -> tuple[float, float, float]:
     powers = [math.log10(point.flops) for point in panel.points if point.flops > 0]
     first, last = math.floor(min(powers) - 0.1), math.ceil(max(powers) + 0.3)
     last = max(last, first + 2)
-    return first, last, 0.42 * (last - first) if len(powers) < len(panel.points) else 0.0
+    return first, last, 0.55 * (last - first) if len(powers) < len(panel.points) else 0.0
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    ends = [
-        end for point in panel.points for end in (point.value, point.low, point.high) if end is not None
-    ]
+    ends = [end for point in panel.points for end in (point.value, point.low, point.high) if end is not None]
     low, high = min(ends), max(ends)
     pad = 0.09 * (high - low) or 0.05
     return low - pad, high + pad
@@ -181,7 +175,9 @@ def _label(axes: Any, places: Sequence[float], points: Sequence[Point]) -> None:
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
     for x, point in zip(places, points, strict=True):
         if point.low is not None:
-            (left, bottom), (_, top) = (axes.transData.transform((x, end)) * to_points for end in (point.low, point.high))
+            (left, bottom), (_, top) = (
+                axes.transData.transform((x, end)) * to_points for end in (point.low, point.high)
+            )
             taken.append((left - 1, bottom, left + 1, top))
     for (x, y), place, point in sorted(zip(spots, places, points, strict=True), key=lambda each: -each[0][1]):
         width = _LETTER_PT * len(point.label)
@@ -210,8 +206,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 def _break(axes: Any, first: float, edge: float) -> None:
     """Break the axis between what has no FLOP and the powers of ten."""
-    at = first - 0.06 * edge
-    axes.axvline(at, color="#8a8a84", linewidth=0.8, linestyle=(0, (2, 3)), zorder=0)
+    at = first - 0.2 * edge
     for shift in (-0.025, 0.025):
         axes.plot(
             [at + (shift - 0.02) * edge, at + (shift + 0.02) * edge], [-0.025, 0.025], color="#8a8a84", linewidth=1.2,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from umbel.errors import RunError
-from umbel.evaluate.bench.wording import BASELINES, ROW_NAMES
 from umbel.evaluate.bench.table import MODEL
+from umbel.evaluate.bench.wording import BASELINES, ROW_NAMES
 
 FORMAT, FORMAT_VERSION = "umbel-bench", 1
 RESULT_FILE = "bench.json"

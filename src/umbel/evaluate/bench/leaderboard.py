@@ -198,9 +198,7 @@ def gather(results: Sequence[dict[str, Any]]) -> Leaderboard:
     overall = _mean(OVERALL, list(members), boards, sources, entries)
     metrics = {board.name: board.metric for board in (*groups, overall) if board.cells}
     citations = cite(joined[0]["suite"]["name"], {name: boards[name].metric for name in run}, metrics)
-    return Leaderboard(
-        joined[0]["suite"], sources, entries, tuple(boards.values()), tuple(groups), overall, citations
-    )
+    return Leaderboard(joined[0]["suite"], sources, entries, tuple(boards.values()), tuple(groups), overall, citations)
 
 
 def _sources(joined: Sequence[dict[str, Any]]) -> list[Source]:
@@ -232,9 +230,7 @@ def _entries(sources: Sequence[Source]) -> list[Entry]:
             tags = ", ".join(sources[i].tag for i in each)
             beside = "" if len(shared) == 1 else f" (beside {tags})"
             short = "" if len(shared) == 1 else f" {tags}"
-            found.append(
-                Entry(f"{row}:{each[0]}", row, ROW_NAMES[row] + beside, SHORT_NAMES[row] + short, tuple(each))
-            )
+            found.append(Entry(f"{row}:{each[0]}", row, ROW_NAMES[row] + beside, SHORT_NAMES[row] + short, tuple(each)))
     return found
 
 
@@ -248,7 +244,9 @@ def _is_same(row: str, first: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _dataset(name: str, sources: Sequence[Source], entries: Sequence[Entry]) -> Board:
-    having = {i: source.result["datasets"][name] for i, source in enumerate(sources) if name in source.result["datasets"]}
+    having = {
+        i: source.result["datasets"][name] for i, source in enumerate(sources) if name in source.result["datasets"]
+    }
     metric: str = next(iter(having.values()))["metric"]
     cells = {}
     for entry in entries:
