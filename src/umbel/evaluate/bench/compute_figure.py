@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from umbel.evaluate.bench.cited import OVERALL, Cited
 from umbel.evaluate.bench.leaderboard import Board, Leaderboard
+from umbel.evaluate.wording import number
 from umbel.page import as_svg, figure_style
 
 # Okabe & Ito's colours darkened for text; each kind of row has a marker of its own, too.
@@ -27,6 +28,8 @@ _WIDTH_IN, _HEIGHT_IN = 3.55, 2.7
 _LETTER_PT, _LINE_PT = 5.4, 11.5
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _PETA = 1e15
+_FAR = 1.0
+"""A majority farther below the others than they are apart, times this, is told at the edge."""
 # Where labels are tried, in points from the marker: beside it first, then above and below, then farther off.
 _PLACES = [(side * 7, rise) for rise in (0, 8, -8, 13, -13, 20, -20, 28, -28, 36, -36, 46, -46) for side in (1, -1)]
 
@@ -115,6 +118,7 @@ def draw(panel: Panel, salt: str) -> Markup:
         axes = figure.add_axes((0.14, 0.185, 0.8, 0.79), facecolor="none")
         first, last, edge = _decades(panel)
         low, high = _limits(panel)
+        points = [_held(point, low, high) for point in panel.points]
         axes.set_xlim(first - edge, last)
         axes.set_ylim(low, high)
         places = [(math.log10(point.flops) if point.flops > 0 else first - 0.65 * edge) for point in panel.points]
@@ -122,9 +126,9 @@ def draw(panel: Panel, salt: str) -> Markup:
         still = [i for i, point in enumerate(panel.points) if point.flops <= 0]
         for rank, i in enumerate(still):
             places[i] += 0.13 * edge * (rank - (len(still) - 1) / 2)
-        for x, point in zip(places, panel.points, strict=True):
+        for x, point in zip(places, points, strict=True):
             _mark(axes, x, point)
-        _label(axes, places, panel.points)
+        _label(axes, places, points)
         ticks = list(range(math.ceil(first), math.floor(last) + 1))
         labels = [f"10{str(tick).translate(_SUPERSCRIPTS)}" for tick in ticks]
         if still:
@@ -140,7 +144,7 @@ def draw(panel: Panel, salt: str) -> Markup:
 
 
 def _decades(panel: Panel) -> tuple[float, float, float]:
-    """Ends of the axis in powers of ten, at least two of them apart, and the width of the edge left of it."""
+    """Give the ends of the axis in powers of ten, at least two of them apart, and the width of the edge left of it."""
     powers = [math.log10(point.flops) for point in panel.points if point.flops > 0]
     first, last = math.floor(min(powers) - 0.1), math.ceil(max(powers) + 0.3)
     last = max(last, first + 2)
@@ -148,10 +152,27 @@ def _decades(panel: Panel) -> tuple[float, float, float]:
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    ends = [end for point in panel.points for end in (point.value, point.low, point.high) if end is not None]
-    low, high = min(ends), max(ends)
+    """Frame all points with their intervals, but not a majority so far below that it would flatten the rest."""
+
+    def ends(points: Sequence[Point]) -> list[float]:
+        return [end for point in points for end in (point.value, point.low, point.high) if end is not None]
+
+    others = ends([point for point in panel.points if point.look != "majority"])
+    every = ends(panel.points)
+    low, high = min(every), max(every)
+    if others and min(others) - low > _FAR * (max(others) - min(others)) > 0:
+        low, high = min(others), max(others)
+        pad = 0.16 * (high - low)
+        return low - 2 * pad, high + pad
     pad = 0.09 * (high - low) or 0.05
     return low - pad, high + pad
+
+
+def _held(point: Point, low: float, high: float) -> Point:
+    """Put a point below the frame at its lower edge, its value told in its label."""
+    if point.value >= low:
+        return point
+    return Point(f"{point.label} {number(point.value, 2)} ↓", point.look, point.flops, low + 0.06 * (high - low))
 
 
 def _mark(axes: Any, x: float, point: Point) -> None:

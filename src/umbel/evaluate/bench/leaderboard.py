@@ -22,7 +22,7 @@ from umbel.evaluate.bench.wording import (
     sentence,
 )
 
-_COLLAPSE_IS_THE_POINT = "majority"
+_CONSTANT = "majority"
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Leaderboard:
         return any(board.cells for board in (*self.groups, self.overall)) and len(self.datasets) > 1
 
     def facts(self, dataset: str) -> dict[str, Any]:
-        """What the first result says of a dataset."""
+        """Give what the first result says of a dataset."""
         found: dict[str, Any] = next(
             source.result["datasets"][dataset] for source in self.sources if dataset in source.result["datasets"]
         )
@@ -212,7 +212,7 @@ def _sources(joined: Sequence[dict[str, Any]]) -> list[Source]:
 
 
 def _letters(i: int) -> str:
-    """Number with capital letters: A, B, ..., Z, AA, AB, ..."""
+    """Count in capital letters: A, B, ..., Z, AA, AB, and so on."""
     return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
@@ -266,7 +266,7 @@ def _dataset(name: str, sources: Sequence[Source], entries: Sequence[Entry]) -> 
 
 def _flags(row: str, found: dict[str, Any]) -> tuple[str, ...]:
     """Say which seeds collapsed, and which were tried again; a row that is constant by design is no failure."""
-    if row == _COLLAPSE_IS_THE_POINT:
+    if row == _CONSTANT:
         return ()
     flags = []
     reasons = [why for why in found["collapsed"] if why]
@@ -310,12 +310,13 @@ def _mean(
     for entry in entries:
         if all(each in boards and entry.key in boards[each].cells for each in members):
             own = [boards[each].cells[entry.key] for each in members]
-            flags = [f"{each}: {flag}" for each, cell in zip(members, own, strict=True) for flag in cell.flags]
+            flagged = [each for each, cell in zip(members, own, strict=True) if cell.flags]
+            flags = (f"trouble in {', '.join(flagged)}, see there",) if flagged else ()
             cells[entry.key] = Cell(
                 mean_estimate([cell.estimate for cell in own]),
                 sum(cell.flops for cell in own),
                 sum(cell.seconds for cell in own),
-                tuple(flags),
+                flags,
             )
     differences = {
         source.tag: {
