@@ -1,4 +1,4 @@
-"""``umbel suite``: which benchmark suites there are, fetch one, and check the files that you have."""
+"""``umbel suite``: which benchmark suites there are, fetch one, check the files that you have, and make its leaderboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Json, Out, Quiet, begin, finish
+from umbel.cli.options import Json, Out, Quiet, begin, finish, require_extra
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -69,3 +69,21 @@ def check(
     finish({"ok": is_ok, **asdict(report)}, describe_report(report, allow_missing), json)
     if not is_ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="BENCH...", help="Folders of umbel bench, or their bench.json; all of one suite."),
+    ],
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Put the results of several models or methods on one page: leaderboard.html and leaderboard.md."""
+    require_extra("umbel suite leaderboard", "train", ("matplotlib", "jinja2"))
+    from umbel.evaluate.bench.joining import read_results
+    from umbel.evaluate.bench.page import write_pages
+
+    files = [str(file) for file in write_pages(read_results(results), out)]
+    finish({"files": files}, files, json)

@@ -84,6 +84,9 @@ def prepare(
         for other in (dev, test):
             if other is not None:
                 require_disjoint(train, other)
+    if test is not None:
+        # Of the whole examples: models with other windows are shown other parts of the same ones.
+        facts["test_hash"] = test.content_hash()
     facts["copies"] = audit({"train": train, "dev": dev} | ({} if test is None else {"test": test}))
     told += audit_lines(facts["copies"])
     sizes = {"train": len(train), "dev": len(dev), "test": 0 if test is None else len(test)}
