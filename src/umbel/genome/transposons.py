@@ -111,7 +111,8 @@ def read_transposons(
     if not n_kept:
         raise AnnotationError(
             f"there is no transposable element on {some_names(contig_lengths)} ({n_other} other repeats there; "
-            f"other contigs: {some_names(unknown) or 'none'}). Do its contigs go by other names?",
+            f"other contigs: {some_names(unknown) or 'none'}). "
+            "Do its contigs go by other names (--rename OTHER=CONTIG)?",
             path,
         )
     runs = {contig: merge(np.array(spans, np.int64).reshape(-1, 2)) for contig, spans in spans_of.items()}
