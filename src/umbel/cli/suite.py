@@ -1,4 +1,4 @@
-"""``umbel suite``: which benchmark suites there are, fetch one, check the files that you have, and make its leaderboard."""
+"""``umbel suite``: which suites there are, fetch one, check the files that you have, and make a leaderboard."""
 
 from __future__ import annotations
 
