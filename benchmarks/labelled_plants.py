@@ -22,6 +22,8 @@ import numpy as np
 from umbel.data.labelled.dev_split import split_dev
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.task import Task
+from umbel.evaluate.suites.manifest import SplitName
+from umbel.evaluate.suites.own import OwnDataset, write_suite
 from umbel.genome.fasta import read_fasta, read_pieces
 from umbel.genome.sequence import Codes, decode, encode, revcomp
 
@@ -85,35 +87,28 @@ def add(rows: Rows, genome: dict[str, Codes], contig: str, strand: str, place: i
         rows.append((decode(codes), label))
 
 
-def write(folder: Path, name: str, split: str, rows: Rows) -> int:
-    """Write a CSV file, rows shuffled."""
-    folder = folder / name
-    folder.mkdir(parents=True, exist_ok=True)
+def examples_of(rows: Rows, task: Task, source: str) -> Examples:
+    """Make examples of rows, shuffled."""
     order = np.random.default_rng(0).permutation(len(rows))
-    with (folder / f"{split}.csv").open("w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["sequence", "label"])
-        writer.writerows(rows[i] for i in order)
-    return len(rows)
+    chosen = [rows[i] for i in order]
+    targets = (
+        np.array([[float(label)] for _, label in chosen], np.float32)
+        if task.is_numbers
+        else np.array([task.names.index(label) for _, label in chosen])
+    )
+    codes = tuple(encode(sequence.encode())[0] for sequence, _ in chosen)
+    ids = tuple(f"row-{i}" for i in range(len(chosen)))
+    return Examples(task, ids, codes, targets, source, np.arange(len(chosen)) + 2)
 
 
-def parted(rows: Rows, task: Task, n_train: int, n_test: int, seed: int) -> tuple[Rows, Rows]:
+def parted(rows: Rows, task: Task, n_train: int, n_test: int, seed: int) -> dict[SplitName, Examples]:
     """Part rows into train and test, near-copies on one side, and draw so many of each."""
     rng = np.random.default_rng(seed)
-    rows = list(dict.fromkeys(rows))
-    codes = tuple(encode(sequence.encode())[0] for sequence, _ in rows)
-    targets = (
-        np.array([[float(label)] for _, label in rows], np.float32)
-        if task.is_numbers
-        else np.array([task.names.index(label) for _, label in rows])
-    )
-    ids = tuple(str(i) for i in range(len(rows)))
-    examples = Examples(task, ids, codes, targets, "rows", np.arange(len(rows)))
-    train, test = split_dev(examples, 0.2, seed)
-    drawn = []
-    for part, n in ((train, n_train), (test, n_test)):
-        drawn.append([rows[int(part.ids[i])] for i in rng.permutation(len(part))[:n]])
-    return drawn[0], drawn[1]
+    train, test = split_dev(examples_of(list(dict.fromkeys(rows)), task, "rows"), 0.2, seed)
+    return {
+        "train": train.take(rng.permutation(len(train))[:n_train]),
+        "test": test.take(rng.permutation(len(test))[:n_test]),
+    }
 
 
 def terminators(path: Path, n: int, seed: int) -> Rows:
@@ -127,26 +122,6 @@ def terminators(path: Path, n: int, seed: int) -> Rows:
     return [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:n]]
 
 
-SUITE = """name = "plants_small"
-title = "Three small sets from real plant data"
-paper = "benchmarks/labelled_plants.py"
-page = "docs/notebook.md"
-"""
-DATASET = """
-[[dataset]]
-name = "{name}"
-group = "{group}"
-task = "{task}"
-metric = "{metric}"
-strand = "one"
-species = [{species}]
-length_bp = [{length}, {length}]
-{classes}train = {{ paths = ["{name}/train.csv"], reader = "csv", rows = {n_train} }}
-test = {{ paths = ["{name}/test.csv"], reader = "csv", rows = {n_test} }}
-source = {{ licence = "see the script", page = "{page}" }}
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -158,7 +133,7 @@ def main() -> None:
     genomes, tasks, n_train, n_test = args.data / "genomes", args.data / "tasks", args.n_train, args.n_test
     thaliana = genomes / "arabidopsis_thaliana"
     napus = genomes / "brassica_napus"
-    text = SUITE
+    donor = Task("binary", ("other", "donor"))
     train = donors(
         contigs(thaliana / "TAIR10_chr1.2bit", 1),
         thaliana / "TAIR10_chr1_RefSeq_Araport.gff3.gz",
@@ -167,43 +142,33 @@ def main() -> None:
     )
     (part1,) = napus.glob("*part1.2bit")
     test = donors(contigs(part1, 3), napus / "Bnapus_genes_part1.gff3.gz", n_test // 2, args.seed)
-    text += describe(args.out, "splice_donor", "splice", train, test, "Arabidopsis thaliana, Brassica napus")
+    splice: dict[SplitName, Examples] = {
+        "train": examples_of(train, donor, "thaliana"),
+        "test": examples_of(test, donor, "napus"),
+    }
     measured = tasks / "starrseq_terminators" / "terminator_strength_arabidopsis_maize.tsv.gz"
-    rows = terminators(measured, 20_000, args.seed)
-    train, test = parted(rows, Task("regression", ("leaf",)), n_train, n_test, args.seed)
-    text += describe(args.out, "terminator_leaf", "terminator_strength", train, test, "Arabidopsis thaliana, Zea mays")
+    strength = Task("regression", ("leaf",))
     rows = [
         (decode(record.codes), label)
         for label, name in (("no_tata", "Arabidopsis_non_tata.fa.gz"), ("tata", "Arabidopsis_tata.fa.gz"))
-        for record in read_fasta_records(tasks / "promoter_tss" / name)
+        for record in read_fasta(tasks / "promoter_tss" / name)
     ]
-    train, test = parted(rows, Task("binary", ("no_tata", "tata")), n_train, n_test, args.seed)
-    text += describe(args.out, "tata_promoter", "core_promoter", train, test, "Arabidopsis thaliana")
-    (args.out / "plants_small.toml").write_text(text, encoding="utf-8")
-    print(f"wrote {args.out / 'plants_small.toml'}")
-
-
-def read_fasta_records(path: Path):
-    """Yield records; the same name may come twice in EPD's files."""
-    yield from read_fasta(path)
-
-
-def describe(out: Path, name: str, group: str, train: Rows, test: Rows, species: str) -> str:
-    """Write the files of a set, and give its entry in the suite file."""
-    numbers = name == "terminator_leaf"
-    labels = sorted({label for _, label in train})
-    return DATASET.format(
-        name=name,
-        group=group,
-        task="regression" if numbers else "binary",
-        metric="r2" if numbers else "mcc",
-        species=", ".join(f'"{each}"' for each in species.split(", ")),
-        length=len(train[0][0]),
-        classes="" if numbers else f"classes = [{', '.join(chr(34) + each + chr(34) for each in labels)}]\n",
-        n_train=write(out, name, "train", train),
-        n_test=write(out, name, "test", test),
-        page="https://epd.expasy.org" if name == "tata_promoter" else "docs/notebook.md",
+    tata = parted(rows, Task("binary", ("no_tata", "tata")), n_train, n_test, args.seed)
+    leaf = parted(terminators(measured, 20_000, args.seed), strength, n_train, n_test, args.seed)
+    thaliana_alone = ("Arabidopsis thaliana",)
+    suite = write_suite(
+        args.out,
+        "plants_small",
+        "Three small sets from real plant data",
+        {
+            "splice_donor": OwnDataset(splice, "mcc", True, (*thaliana_alone, "Brassica napus")),
+            "terminator_leaf": OwnDataset(leaf, "r2", True, (*thaliana_alone, "Zea mays")),
+            "tata_promoter": OwnDataset(tata, "mcc", True, thaliana_alone),
+        },
+        licence="of the sources named in benchmarks/labelled_plants.py",
+        page="benchmarks/labelled_plants.py",
     )
+    print(f"wrote {args.out / 'suite.toml'}: {', '.join(dataset.name for dataset in suite.datasets)}")
 
 
 if __name__ == "__main__":

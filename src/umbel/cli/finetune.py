@@ -27,6 +27,9 @@ def finetune(
     ] = False,
     species: Annotated[str, typer.Option(help="For an adapter's card.")] = "",
     taxid: Annotated[int, typer.Option(min=0, help="NCBI taxonomy id, for an adapter's card.")] = 0,
+    forgetting: Annotated[
+        Path | None, typer.Option(metavar="CORPUS", help="Also tell masked loss on its test windows, before and after.")
+    ] = None,
     settings: Settings = None,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="Short for --set seeds=[N]. Repeatable.")] = None,
     device: Device = "auto",
@@ -56,7 +59,9 @@ def finetune(
     )
     reporter = begin(quiet, threads)
     told = Species(species, taxid)
-    result = tune(checkpoint, files, out, config=config, species=told, device=device, reporter=reporter)
+    result = tune(
+        checkpoint, files, out, config=config, species=told, corpus=forgetting, device=device, reporter=reporter
+    )
     finish(result, _lines(result, out), json)
 
 

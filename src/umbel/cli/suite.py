@@ -1,4 +1,4 @@
-"""``umbel suite``: which suites there are, fetch one, check the files that you have, and make a leaderboard."""
+"""``umbel suite``: which benchmark suites there are; fetch one, check your files, join results, make your own."""
 
 from __future__ import annotations
 
@@ -87,3 +87,83 @@ def leaderboard(
 
     files = [str(file) for file in write_pages(read_results(results), out)]
     finish({"files": files}, files, json)
+
+
+Roles = Annotated[
+    list[str],
+    typer.Option(
+        "--role", metavar="CONTIG=ROLE", help="train, valid or test; also CONTIG:FIRST-LAST=ROLE. Repeatable."
+    ),
+]
+
+
+@app.command()
+def annotation(
+    fasta: Annotated[Path, typer.Option(help="FASTA or 2bit.")],
+    gff3: Annotated[Path, typer.Option(help="Its genes.")],
+    transposons: Annotated[Path, typer.Option(help="Its transposable elements: BED, GFF3, .out or a table.")],
+    role: Roles,
+    out: Out,
+    probe_bp: Annotated[int, typer.Option(min=16, help="Length of a window.")] = 512,
+    n_per_class: Annotated[int, typer.Option(min=10, help="Most windows of one class in one role.")] = 1_000,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", metavar="OTHER=CONTIG", help="Contig name of the elements' file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of windows.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make a suite of windows of exon, intron, promoter, TE and intergenic sequence, for umbel bench."""
+    from umbel.evaluate.genome_suites import annotation_suite
+
+    suite, facts = annotation_suite(
+        out,
+        fasta,
+        gff3,
+        transposons,
+        _pairs(role, "--role"),
+        probe_bp=probe_bp,
+        n_per_class=n_per_class,
+        seed=seed,
+        contig_names=_pairs(rename or [], "--rename"),
+    )
+    _finish_suite(suite.name, facts, out, json)
+
+
+@app.command()
+def expression(
+    table: Annotated[Path, typer.Option(help="Gene ids, and a column of values for each tissue: CSV, TSV or Parquet.")],
+    gff3: Annotated[Path, typer.Option(help="Genes of the assembly.")],
+    fasta: Annotated[Path, typer.Option(help="FASTA or 2bit.")],
+    role: Roles,
+    out: Out,
+    length: Annotated[list[int] | None, typer.Option(help="Bases around the start. Repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a suite of bulk expression from the sequence around each gene's start, at several lengths."""
+    from umbel.evaluate.genome_suites import expression_suite
+
+    suite, facts = expression_suite(out, table, gff3, fasta, _pairs(role, "--role"), lengths_bp=length or ())
+    _finish_suite(suite.name, facts, out, json)
+
+
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
+    """Read ``NAME=VALUE`` texts."""
+    from umbel.errors import ConfigError
+
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"{option} {text}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _finish_suite(name: str, facts: dict[str, object], out: Path, json: bool) -> None:
+    lines = [f"{key}: {value}" for key, value in facts.items()]
+    manifest = out / "suite.toml"
+    finish(
+        {"suite": str(manifest), "facts": facts},
+        [*lines, f"suite {name}: umbel bench CKPT --suite {manifest} --data {out} -o RESULTS"],
+        json,
+    )

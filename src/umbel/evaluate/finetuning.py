@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from umbel.config import FinetuneConfig, to_dict
+from umbel.data.corpus.store import Corpus
 from umbel.data.labelled.prepared import Splits, prepare
 from umbel.data.labelled.reading import Reading, read_labelled
 from umbel.data.labelled.task import Kind, Task
@@ -16,20 +17,24 @@ from umbel.data.tokenizers import Tokens, hf_tokenizer, load_tokens
 from umbel.errors import RunError
 from umbel.evaluate.bench.runs import Run
 from umbel.evaluate.bench.tuned_rows import TunedRow
+from umbel.evaluate.forgetting import forgetting, forgetting_lines
 from umbel.evaluate.judging import metric_for, quality
 from umbel.evaluate.scores.definitions import metric_names, why_collapsed
 from umbel.evaluate.scores.intervals import intervals
 from umbel.evaluate.stages import code_version
 from umbel.files import sha256_json, write_json
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
-from umbel.model.tuned import save_tuned
+from umbel.model.tuned import load_tuned, save_tuned
 from umbel.ops.devices import resolve_device
+from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.adapters.files import AdapterCard, save_adapter
+from umbel.train.adapters.files import AdapterCard, load_adapter, save_adapter
 from umbel.train.finetune.tune import Tuned
 
 RESULT_FILE = "finetune.json"
 MODEL_FOLDER, ADAPTER_FOLDER = "model", "adapter"
+MOST_WINDOWS = 2_000
+"""Windows of a corpus on which forgetting is measured."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def finetune(
     *,
     config: FinetuneConfig | None = None,
     species: Species | None = None,
+    corpus: str | Path | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -111,6 +117,9 @@ def finetune(
         Folder for the results.
     species
         For an adapter's card.
+    corpus
+        A built corpus with test windows, best of species held out of pretraining: the masked loss on them before and
+        after tuning is told, see :func:`umbel.evaluate.forgetting.forgetting`.
 
     Returns
     -------
@@ -169,8 +178,28 @@ def finetune(
         "config": to_dict(config),
         **summary(runs, splits.task, config.select_by),
     }
+    if corpus is not None:
+        best = folder / "runs" / row.name(result["lr"], result["best_seed"])
+        result["forgetting"] = _forgetting(checkpoint, best, Path(corpus), device, reporter)
     write_json(folder / RESULT_FILE, result)
     return result
+
+
+def load_tuned_run(checkpoint: str | Path, run: Path) -> Any:
+    """Load what a run of ``finetune`` kept: the model, or the adapter merged into its base."""
+    if (run / ADAPTER_FOLDER).is_dir():
+        return load_adapter(checkpoint, run / ADAPTER_FOLDER)
+    return load_tuned(run / MODEL_FOLDER)
+
+
+def _forgetting(checkpoint: str | Path, run: Path, corpus: Path, device: str, reporter: Reporter) -> dict[str, Any]:
+    base = Predictor.load(checkpoint, device=device)
+    base.require_base_probabilities()
+    tuned = base.with_backbone(load_tuned_run(checkpoint, run).backbone, f"tuned-{run.name}")
+    found = forgetting(base, tuned, Corpus.open(corpus), n_windows=MOST_WINDOWS, reporter=reporter)
+    for line in forgetting_lines(found):
+        reporter.say(line)
+    return found
 
 
 def _read(files: LabelledFiles, reporter: Reporter) -> dict[str, Reading]:

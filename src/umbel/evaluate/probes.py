@@ -5,33 +5,29 @@ Everything is fitted on train contigs, chosen on valid contigs, and reported on 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
+from umbel.data.labelled.task import Task
+from umbel.evaluate.baselines.kmer_counts import kmer_frequencies
+from umbel.evaluate.baselines.linear import LinearFit, fit_linear
+from umbel.evaluate.baselines.probe import Embedder, embed_sequences
 from umbel.evaluate.metrics import classification, paired_difference
 from umbel.genome.annotation import REGIONS
 from umbel.progress import Reporter, reporter_or_silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from umbel.data.corpus.store import Corpus
 
 Codes = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 
 CLASSES = ("cds", "intron", "intergenic")
+TASK = Task("multiclass", CLASSES)
 ROLES = ("train", "valid", "test")
 MIN_REGION_FRAC = 0.9
 MIN_PER_CLASS = 10
@@ -42,14 +38,6 @@ WORD_SIZES = (2, 3, 4, 5)
 """Values of k that the k-mer row tries on the valid contigs; k = 1 is the GC row."""
 
 _READ_BP = 1 << 20
-_EMBED_WINDOWS = 64
-
-
-class Embedder(Protocol):
-    """The part of the predictor that the probe uses."""
-
-    def embed(self, codes: Sequence[Codes], strand: Literal["forward", "revcomp", "both"]) -> npt.NDArray[Any]:
-        """Mean embedding of each sequence, ``(n, D)``."""
 
 
 @dataclass(frozen=True)
@@ -166,59 +154,16 @@ def find_all_windows(
     return windows, None
 
 
-def kmer_frequencies(codes: Sequence[Codes], k: int) -> Features:
-    """Share of each word of k bases, a word and its reverse complement counted as one, ``(n, words)``.
-
-    Words that touch an N are not counted.
-
-    Examples
-    --------
-    >>> kmer_frequencies([np.array([0, 3, 1, 2], np.uint8)], 1).tolist()
-    [[0.5, 0.5]]
-    """
-    words = np.arange(4**k)
-    digits = words[:, None] // 4 ** np.arange(k - 1, -1, -1) % 4
-    partner = ((3 - digits[:, ::-1]) * 4 ** np.arange(k - 1, -1, -1)).sum(1)
-    _, merged = np.unique(np.minimum(words, partner), return_inverse=True)
-    frequencies = np.zeros((len(codes), merged.max() + 1), np.float32)
-    for row, sequence in enumerate(codes):
-        if len(sequence) < k:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(sequence, k)
-        known = windows[(windows <= 3).all(axis=1)].astype(np.int64)
-        found = merged[known @ 4 ** np.arange(k - 1, -1, -1)]
-        frequencies[row] = np.bincount(found, minlength=frequencies.shape[1]) / max(1, len(found))
-    return frequencies
-
-
 def embed_windows(
     embedder: Embedder, windows: dict[str, ProbeWindows], title: str = "probe", reporter: Reporter | None = None
 ) -> dict[str, Features]:
     """Embeddings of every role's windows, both strands averaged, ``(n, D)`` each."""
-    task = reporter_or_silent(reporter).start(title, sum(len(w.codes) for w in windows.values()), "windows")
-
-    def chunks(codes: list[Codes]) -> Iterator[Features]:
-        for first in range(0, len(codes), _EMBED_WINDOWS):
-            chunk = codes[first : first + _EMBED_WINDOWS]
-            yield np.asarray(embedder.embed(chunk, strand="both"), np.float32)
-            task.advance(len(chunk))
-
-    features = {role: np.concatenate(list(chunks(found.codes))) for role, found in windows.items()}
-    task.close()
+    progress = reporter_or_silent(reporter).start(title, sum(len(w.codes) for w in windows.values()), "windows")
+    features = {
+        role: embed_sequences(embedder, found.codes, "both", progress.advance) for role, found in windows.items()
+    }
+    progress.close()
     return features
-
-
-def _fit(features: Features, labels: npt.NDArray[np.int64], penalty: float) -> tuple[Pipeline, bool]:
-    """Fit on standardised features; also say whether the optimiser got to the end."""
-    probe = make_pipeline(
-        StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", max_iter=500, tol=1e-3)
-    )
-    # One thread: these products are small, two threads were measured 50 times slower on a busy machine, and the
-    # result no longer depends on the number of cores.
-    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit(features, labels)
-    return probe, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def fit_probe(featurise: dict[str, Callable[[str], Features]], windows: dict[str, ProbeWindows]) -> dict[str, Any]:
@@ -236,25 +181,31 @@ def fit_probe(featurise: dict[str, Callable[[str], Features]], windows: dict[str
     ``variant`` and ``penalty`` (chosen), ``valid_macro_f1``, ``n_features``, ``is_converged``, and
     ``predictions`` (class index of each test window).
     """
-    best: dict[str, Any] = {"valid_macro_f1": -1.0}
+    best: tuple[str, LinearFit] | None = None
     for variant, features_of in featurise.items():
-        train, valid = features_of("train"), features_of("valid")
-        for penalty in PENALTIES:
-            probe, is_converged = _fit(train, windows["train"].labels, penalty)
-            said = probe.predict(valid)
-            score = float(
-                f1_score(windows["valid"].labels, said, labels=range(len(CLASSES)), average="macro", zero_division=0)
-            )
-            if score > best["valid_macro_f1"]:
-                best = {
-                    "variant": variant,
-                    "penalty": penalty,
-                    "valid_macro_f1": score,
-                    "n_features": int(train.shape[1]),
-                    "is_converged": is_converged,
-                    "predictions": probe.predict(features_of("test")).tolist(),
-                }
-    return best
+        fit = fit_linear(
+            TASK,
+            features_of("train"),
+            windows["train"].labels,
+            features_of("valid"),
+            windows["valid"].labels,
+            inverse_strengths=PENALTIES,
+            class_weight="balanced",
+            select="macro_f1",
+        )
+        if best is None or fit.dev_score > best[1].dev_score:
+            best = variant, fit
+    if best is None:
+        raise ValueError("a row of the probe table needs at least one kind of features")
+    variant, fit = best
+    return {
+        "variant": variant,
+        "penalty": fit.penalty,
+        "valid_macro_f1": fit.dev_score,
+        "n_features": fit.n_features,
+        "is_converged": fit.is_converged,
+        "predictions": fit.scores(featurise[variant]("test")).argmax(axis=1).tolist(),
+    }
 
 
 def fit_embedding_probe(

@@ -16,6 +16,7 @@ from umbel.config import from_dict, read_value
 from umbel.config.values import Natural
 from umbel.data.corpus.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
+from umbel.evaluate.baselines.probe import Embedder
 from umbel.evaluate.experts import Router, record_experts
 from umbel.evaluate.facts import corpus_facts, find_run, model_facts, run_facts
 from umbel.evaluate.markov import MAX_ORDER, FlankModel, choose_order, count_flanks
@@ -29,7 +30,6 @@ from umbel.evaluate.masked_loss import (
 )
 from umbel.evaluate.probes import (
     MIN_PER_CLASS,
-    Embedder,
     ProbeWindows,
     find_all_windows,
     fit_embedding_probe,

@@ -20,8 +20,8 @@ INTERGENIC, INTRON, UTR, CDS, NONCODING = range(5)
 
 # A base that several features claim takes the class that is painted last.
 _PAINTED = (INTRON, NONCODING, UTR, CDS)
-_EXON_TYPES = frozenset({"exon", "pseudogenic_exon"})
-_UTR_TYPES = frozenset({"five_prime_UTR", "three_prime_UTR", "UTR"})
+EXON_TYPES = frozenset({"exon", "pseudogenic_exon"})
+UTR_TYPES = frozenset({"five_prime_UTR", "three_prime_UTR", "UTR"})
 
 
 class Feature(NamedTuple):
@@ -44,7 +44,7 @@ class Annotation:
 
 
 class Gff3Row(NamedTuple):
-    """A feature line: 0-based half-open, and the IDs it names as parents."""
+    """A feature line: 0-based half-open, the IDs it names as parents, and its strand as it stands there."""
 
     line: int
     contig: str
@@ -52,6 +52,7 @@ class Gff3Row(NamedTuple):
     start: int
     end: int
     parents: tuple[str, ...]
+    strand: str
 
 
 def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation:
@@ -105,7 +106,7 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
                 path,
                 row.line,
             )
-        if row.kind in _EXON_TYPES or row.kind in _UTR_TYPES or row.kind == "CDS":
+        if row.kind in EXON_TYPES or row.kind in UTR_TYPES or row.kind == "CDS":
             parts.append(row)
         elif identity:
             spans_of_id.setdefault(identity, []).append(row)
@@ -141,7 +142,7 @@ def _features(path: str | Path, parts: list[Gff3Row], spans_of_id: Mapping[str, 
     for part in parts:
         if part.kind == "CDS":
             region = CDS
-        elif part.kind in _UTR_TYPES or any(parent in coding for parent in part.parents):
+        elif part.kind in UTR_TYPES or any(parent in coding for parent in part.parents):
             region = UTR
         else:
             region = NONCODING
@@ -190,7 +191,7 @@ def gff3_rows(path: str | Path) -> Iterator[tuple[str, Gff3Row]]:
                     number,
                 )
             identity, parents = _identity_and_parents(fields[8])
-        yield identity, Gff3Row(number, unquote(fields[0]), fields[2], start - 1, end, parents)
+        yield identity, Gff3Row(number, unquote(fields[0]), fields[2], start - 1, end, parents, fields[6])
 
 
 def _identity_and_parents(attributes: str) -> tuple[str, tuple[str, ...]]:

@@ -57,7 +57,7 @@ def read_repeats(path: str | Path, contig_lengths: Mapping[str, int]) -> dict[st
     >>> read_repeats(source, {"chr1": 50})["chr1"].tolist()
     [[10, 20]]
     """
-    rows = {"BED": _bed, "GFF3": _gff3, "out": _out}[_format(path)]
+    rows = {"BED": _bed, "GFF3": _gff3, "out": _out}[repeat_format(path)]
     spans_of = {contig: array("q") for contig in contig_lengths}
     n_rows = 0
     for contig, start, end in rows(path, contig_lengths):
@@ -68,8 +68,8 @@ def read_repeats(path: str | Path, contig_lengths: Mapping[str, int]) -> dict[st
     return {contig: merge(np.array(spans, np.int64).reshape(-1, 2)) for contig, spans in spans_of.items()}
 
 
-def _format(path: str | Path) -> str:
-    """Tell the format from the first line that is no comment."""
+def repeat_format(path: str | Path) -> str:
+    """Tell BED, GFF3 or RepeatMasker's ``out`` from the first line that is no comment."""
     for number, line in read_lines(path, AnnotationError):
         text = line.decode("utf-8", "replace").strip()
         words = text.split()

@@ -91,7 +91,9 @@ class NumberHead(nn.Linear):
             given = torch.as_tensor(values, dtype=torch.float64)
             if given.shape != (self.out_features,):
                 raise ConfigError(f"{name} has shape {tuple(given.shape)}, and there are {self.out_features} outputs")
-            bad = ~given.isfinite() | (given <= 0 if name == "output_scale" else torch.zeros_like(given, dtype=bool))
+            bad = ~given.isfinite() | (
+                given <= 0 if name == "output_scale" else torch.zeros_like(given, dtype=torch.bool)
+            )
             if bool(bad.any()):
                 place = int(bad.nonzero()[0])
                 kind = "finite and above 0" if name == "output_scale" else "finite"

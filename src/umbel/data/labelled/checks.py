@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from umbel.data.labelled.cells import class_name, is_missing
+from umbel.data.labelled.cells import Cell, class_name, is_missing
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.inference import infer_task, mixed_rows
 from umbel.data.labelled.problems import Problem, raise_problems
@@ -181,8 +181,8 @@ def _read_labels(
     return task, reason, targets
 
 
-def _columns(raw: RawRows) -> list[list[object]]:
-    return [[cells[j] for cells in raw.labels] for j in range(len(raw.label_names))]  # type: ignore[return-value]
+def _columns(raw: RawRows) -> list[list[Cell]]:
+    return [[cells[j] for cells in raw.labels] for j in range(len(raw.label_names))]
 
 
 def _said(raw: RawRows, i: int) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from umbel.data.labelled.examples import Examples
+from umbel.data.labelled.linking import likeness, link, roots
 from umbel.data.labelled.sketches import MOST_HASHES, Sketches, canonical_keys, fitting_kmers, sketch_all
 from umbel.genome.sequence import Codes
-from umbel.genome.sketch import mix
 
 Indices = npt.NDArray[np.int64]
 
@@ -23,8 +21,6 @@ MIN_HASHES = 8
 MAX_COPIES = 64
 """K-mers in more sequences than this are compared among neighbours only."""
 NEIGHBOURS = 8
-_N_ORDERS = 4
-_MEMORY = 1 << 20
 _NONE = -1
 
 
@@ -140,7 +136,7 @@ def find_copies(sets: Sequence[Sequence[Codes]], rule: CopyRule | None = None) -
     unique_of = place[exact]
     in_set[unique_of, sets_of] = True
     parents, partner = _near(sketches, in_set, rule, settings.k)
-    group_of_unique = _roots(parents)
+    group_of_unique = roots(parents)
     first_of_group = np.full(len(unique), len(codes), np.int64)
     np.minimum.at(first_of_group, group_of_unique[unique_of], np.arange(len(codes)))
     group = first_of_group[group_of_unique[unique_of]]
@@ -190,13 +186,13 @@ def _near(sketches: Sketches, in_set: npt.NDArray[np.bool_], rule: CopyRule, k: 
     del order
     share = rule.min_ani**k
     needed = np.where(sketches.sizes() >= MIN_HASHES, np.ceil(share * sketches.sizes() - 1e-9), 0).astype(np.int64)
-    _link(
+    link(
         hashes,
         owners,
         sketches.hashes,
         sketches.first,
         needed,
-        _likeness(sketches.hashes, sketches.first),
+        likeness(sketches.hashes, sketches.first),
         in_set,
         rule.max_copies,
         rule.neighbours,
@@ -204,133 +200,3 @@ def _near(sketches: Sketches, in_set: npt.NDArray[np.bool_], rule: CopyRule, k: 
         partner,
     )
     return parents, partner
-
-
-@njit(cache=True, nogil=True)
-def _likeness(hashes: Any, first: Any) -> Any:
-    """Least hash of each sequence under a few permutations, ``(n, orders)``: alike sequences often have the same."""
-    n = len(first) - 1
-    least = np.full((n, _N_ORDERS), np.uint64(0xFFFFFFFFFFFFFFFF))
-    for s in range(n):
-        for i in range(first[s], first[s + 1]):
-            for o in range(_N_ORDERS):
-                value = mix(hashes[i] ^ np.uint64(o + 1))
-                least[s, o] = min(value, least[s, o])
-    return least
-
-
-@njit(cache=True, nogil=True)
-def _root(parents: Any, i: Any) -> Any:
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-@njit(cache=True, nogil=True)
-def _roots(parents: Any) -> Any:
-    roots = np.empty(len(parents), np.int64)
-    for i in range(len(parents)):
-        roots[i] = _root(parents, i)
-    return roots
-
-
-@njit(cache=True, nogil=True)
-def _share_enough(hashes: Any, first: Any, a: Any, b: Any, needed: Any) -> Any:
-    """Tell whether two sorted runs have ``needed`` hashes in common."""
-    i, i_end, j, j_end = first[a], first[a + 1], first[b], first[b + 1]
-    left = needed
-    while left > 0 and i_end - i >= left and j_end - j >= left:
-        if hashes[i] == hashes[j]:
-            left -= 1
-            i += 1
-            j += 1
-        elif hashes[i] < hashes[j]:
-            i += 1
-        else:
-            j += 1
-    return left <= 0
-
-
-@njit(cache=True, nogil=True)
-def _is_wanted(parents: Any, partner: Any, in_set: Any, a: Any, b: Any) -> Any:
-    """Tell whether it is of use to know if a and b are copies."""
-    if _root(parents, a) != _root(parents, b):
-        return True
-    for s in range(in_set.shape[1]):
-        is_new = (in_set[b, s] and partner[a, s] < 0) or (in_set[a, s] and partner[b, s] < 0)
-        if is_new:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _judge(
-    a: Any,
-    b: Any,
-    sketch: Any,
-    first: Any,
-    needed: Any,
-    in_set: Any,
-    parents: Any,
-    partner: Any,
-    failed: Any,
-) -> None:
-    """Compare two sequences where it is of use, and join them if they are near-copies."""
-    if not _is_wanted(parents, partner, in_set, a, b):
-        return
-    key = (np.uint64(min(a, b)) << np.uint64(32)) | np.uint64(max(a, b))
-    slot = np.int64(mix(key) % np.uint64(len(failed)))
-    # A pair that shares a few k-mers is proposed by each of them.
-    if failed[slot] == key:
-        return
-    fewer = a if first[a + 1] - first[a] <= first[b + 1] - first[b] else b
-    if needed[fewer] == 0 or not _share_enough(sketch, first, a, b, needed[fewer]):
-        failed[slot] = key
-        return
-    one, other = _root(parents, a), _root(parents, b)
-    parents[max(one, other)] = min(one, other)
-    for s in range(in_set.shape[1]):
-        if in_set[b, s] and partner[a, s] < 0:
-            partner[a, s] = b
-        if in_set[a, s] and partner[b, s] < 0:
-            partner[b, s] = a
-
-
-@njit(cache=True, nogil=True)
-def _link(
-    hashes: Any,
-    owners: Any,
-    sketch: Any,
-    first: Any,
-    needed: Any,
-    likeness: Any,
-    in_set: Any,
-    max_copies: int,
-    neighbours: int,
-    parents: Any,
-    partner: Any,
-) -> None:
-    """Go through the index, hash by hash, and judge the pairs that each proposes."""
-    failed = np.zeros(_MEMORY, np.uint64)
-    begin = 0
-    while begin < len(hashes):
-        end = begin + 1
-        while end < len(hashes) and hashes[end] == hashes[begin]:
-            end += 1
-        n = end - begin
-        if n > max_copies:
-            order = int(hashes[begin] % np.uint64(_N_ORDERS))
-            keys = np.empty(n, np.uint64)
-            for i in range(n):
-                keys[i] = likeness[owners[begin + i], order]
-            # Owners ascend by content, and a stable sort keeps that among equals.
-            members = owners[begin:end][np.argsort(keys, kind="mergesort")]
-            reach = neighbours
-        else:
-            members = owners[begin:end]
-            reach = n
-        for i in range(n):
-            for j in range(i + 1, min(n, i + 1 + reach)):
-                _judge(members[i], members[j], sketch, first, needed, in_set, parents, partner, failed)
-        begin = end

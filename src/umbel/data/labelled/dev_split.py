@@ -15,6 +15,8 @@ from umbel.errors import LabelError
 N_QUANTILES = 10
 """Parts of equal size that numbers are cut into, so that dev has its share of each."""
 
+_LEAST_OF_SHARE = 0.5
+
 
 def split_dev(examples: Examples, frac: float, seed: int, rule: CopyRule | None = None) -> tuple[Examples, Examples]:
     """Set a part of the examples aside as dev.
@@ -39,7 +41,8 @@ def split_dev(examples: Examples, frac: float, seed: int, rule: CopyRule | None 
     Raises
     ------
     LabelError
-        If all examples are near-copies of each other, so that one side would be empty.
+        If all examples are near-copies of each other, so that one side would be empty; or if groups are so large that
+        dev would have less than half of its share.
     ValueError
         If ``frac`` is no such share.
 
@@ -67,6 +70,14 @@ def split_dev(examples: Examples, frac: float, seed: int, rule: CopyRule | None 
     counts = np.zeros((n_groups, counts_of.shape[1]))
     np.add.at(counts, group, counts_of)
     is_dev = _choose(counts, _order(examples, group, n_groups, seed), frac)[group]
+    n, n_dev, largest = len(examples), int(is_dev.sum()), int(counts[:, 0].max())
+    if n_dev < _LEAST_OF_SHARE * frac * n:
+        raise LabelError(
+            f"near-copies are to stay together, and the largest group of them has {largest:,} of {n:,} examples: dev "
+            f"would have {n_dev:,} in place of about {frac * n:,.0f}. Give a dev file, or count only closer sequences "
+            "as near-copies (min_ani).",
+            examples.source,
+        )
     return examples.take(np.flatnonzero(~is_dev)), examples.take(np.flatnonzero(is_dev))
 
 

@@ -41,7 +41,9 @@ def read_records(path: str | Path) -> Iterator[FastaText]:
     >>> [(record.line, record.header, record.letters) for record in read_records(source)]
     [(1, 'a|1', b'ACGT'), (5, 'b|0', b'')]
     """
-    header, line, letters = None, 0, []
+    header: str | None = None
+    line = 0
+    letters: list[bytes] = []
     for number, text in read_lines(path, LabelError):
         stripped = text.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else text.strip()
         if stripped.startswith(b">"):

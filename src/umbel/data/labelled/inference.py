@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from umbel.data.labelled.cells import Cell, class_name, is_flags, is_number, parts, sorted_names
 from umbel.data.labelled.task import IGNORED, Kind, Task
@@ -272,7 +271,7 @@ def _numbers(
     whole = all(number == int(number) for number in numbers if abs(number) < 1e15)
     why = f"whole numbers too ({_RULE}; name the task to have it otherwise)" if whole else "not all whole"
     return (
-        Task(cast(Kind, "regression"), (names[0],)),
+        Task("regression", (names[0],)),
         f"{told} {len(numbers):,} different numbers from {numbers[0]:g} to {numbers[-1]:g}, {why}",
     )
 

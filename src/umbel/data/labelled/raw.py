@@ -43,7 +43,7 @@ class RawRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, row: int, id: str, letters: bytes, labels: list[Cell] | list[str], source: str = "") -> None:
+    def add(self, row: int, id: str, letters: bytes, labels: Sequence[Cell], source: str = "") -> None:
         """Take a row in."""
         self.rows.append(row)
         self.ids.append(id)

@@ -89,7 +89,7 @@ class TargetParser:
         (first, *others) = cells
         if others:
             flags = [class_name(cell) for cell in cells]
-        elif isinstance(first, str) and len(first) == n and is_flags(first):
+        elif isinstance(first, str) and is_flags(first) and (len(first) == n or class_name(first) not in self._index):
             flags = list(first)
         else:
             flags = [class_name(part) for part in parts(first)]

@@ -14,6 +14,7 @@ from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.prepared import Splits
 from umbel.data.tokenizers import describe, load_tokens
 from umbel.evaluate.baselines.cnn import Cnn
+from umbel.evaluate.baselines.embedding_cache import EmbeddingCache
 from umbel.evaluate.baselines.interface import Baseline, Fitted
 from umbel.evaluate.baselines.kmer import Kmer
 from umbel.evaluate.baselines.majority import Majority
@@ -108,9 +109,10 @@ class Bench:
         if row == KMER:
             return Kmer(stranded=self.stranded)
         if row == CNN:
-            return Cnn(stranded=self.stranded)
+            return Cnn(stranded=self.stranded, device=str(self.device))
         predictor = Predictor.load(self.checkpoint, device=str(self.device))
-        return Probe(predictor if row == MODEL else predictor.with_random_weights(seed), stranded=self.stranded)
+        network = predictor if row == MODEL else predictor.with_random_weights(seed)
+        return Probe(network, stranded=self.stranded, cache=EmbeddingCache(self.folder / ".embeddings"))
 
     def _say(self, fitted: Fitted, split: Split, seed: int) -> Predictions:
         return Predictions.of_examples(split.whole, fitted.scores(split.whole), {"seed": seed})

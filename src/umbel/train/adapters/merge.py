@@ -45,7 +45,7 @@ def merge(adapter: Adapter) -> UmbelPreTrainedModel:
             setattr(model.get_submodule(parent), name, _merged(cast(Any, module), path))
         elif hasattr(module, "original_module"):
             setattr(model.get_submodule(parent), name, cast(Any, module).modules_to_save[NAME])
-    vars(model).pop("peft_config", None)
+    cast(Any, model).__dict__.pop("peft_config", None)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
         parameter.grad = None

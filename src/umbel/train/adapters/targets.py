@@ -14,6 +14,7 @@ from umbel.model.moe import MoE, Router
 
 _MIXER = re.compile(r"mixer(\.(along|against))?\.(in_proj|out_proj|x_proj)(_backward)?")
 _FFN = re.compile(r"ffn\.(shared\.)?(gate|up|down)")
+_GROUPS = ("mixers", "ffn", "router")
 _EXPERTS = re.compile(r"experts(:(?P<chosen>\d+(,\d+)*))?")
 
 
@@ -97,7 +98,8 @@ def find_targets(backbone: Backbone, names: Sequence[str], prefix: str = "backbo
 
 def _adaptable(backbone: Backbone) -> tuple[dict[str, nn.Linear], dict[str, MoE]]:
     """Give the linear layers by name, and each parameter that holds experts with its layer."""
-    linears, experts = {}, {}
+    linears: dict[str, nn.Linear] = {}
+    experts: dict[str, MoE] = {}
     for path, module in backbone.named_modules():
         if isinstance(module, nn.Linear):
             linears[path] = module
@@ -147,7 +149,7 @@ def _numbers(name: str, chosen: str | None, moe: MoE) -> set[int]:
 
 
 def _what_there_is(linears: dict[str, nn.Linear], experts: dict[str, MoE]) -> str:
-    groups = [name for name in ("mixers", "ffn", "router") if _matching(name, linears, {})]
+    groups = [name for name in _GROUPS if _matching(name, linears, {})]
     if experts:
         n_experts = len(next(iter(experts.values())).gate)
         groups += ["experts", f"experts:0,... (of 0 to {n_experts - 1})"]
@@ -158,7 +160,8 @@ def _what_there_is(linears: dict[str, nn.Linear], experts: dict[str, MoE]) -> st
 def _nothing(name: str, backbone: Backbone, linears: dict[str, nn.Linear], experts: dict[str, MoE]) -> str:
     there = f"Here are {_what_there_is(linears, experts)}"
     others = [path for path, _ in [*backbone.named_parameters(), *backbone.named_modules()] if path]
-    if hit := next((path for path in others if f".{path}".endswith(f".{name}")), None):
+    hit = next((path for path in others if f".{path}".endswith(f".{name}")), None)
+    if hit and name not in _GROUPS:
         return (
             f"adapter.targets: {name!r} is {hit}, which can have no low-rank update: only linear layers and experts "
             f"can. {there}"

@@ -12,9 +12,15 @@ from umbel.evaluate.bench.cited import OVERALL
 from umbel.evaluate.bench.joining import join, read_results
 from umbel.evaluate.bench.leaderboard import gather
 from umbel.evaluate.bench.means import mean_estimate
-from umbel.evaluate.bench.wording import BASELINES, judge, sentence, tally
+from umbel.evaluate.bench.rows import ROWS
+from umbel.evaluate.bench.table import MODEL
+from umbel.evaluate.bench.wording import BASELINES, ROW_NAMES, judge, sentence, tally
 
 HISTONES = ["H3K27ac", "H3K27me3", "H3K4me3"]
+
+
+def test_the_rows_that_must_be_there_are_those_of_the_runner() -> None:
+    assert (MODEL, *BASELINES) == ROWS == tuple(ROW_NAMES)
 
 
 def test_a_mean_covers_the_truth_as_often_as_it_says() -> None:
