@@ -115,7 +115,7 @@ def test_means_stand_for_whole_tasks_and_the_rest_is_said_to_be_missing(found: d
     values = [found["datasets"][name]["rows"]["model"]["metrics"]["mcc"]["value"] for name in SOME[:3]]
     assert told["histone modification"][0].split()[0] == shown(sum(values) / 3)
     assert (
-        "No mean over promoter strength: 1 of 2 datasets were not run (promoter_strength.protoplast)." in page.text
+        "No mean over promoter strength: 1 of 2 datasets was not run (promoter_strength.protoplast)." in page.text
         and "No mean over all datasets: 26 of 31 datasets were not run" in page.text
     )
 
@@ -199,6 +199,7 @@ def test_collapsed_and_repeated_seeds_are_flagged() -> None:
     page = Page(render_page(gather([found])))
     cell = next(cells[1] for _, cells in page.rows("datasets") if cells[0].startswith("H3K27ac"))
     assert "⚠ 1 of 3 collapsed: MCC is 0.003" in cell
+    assert "learning rate 0.0003" in page.text and "chosen on dev: k 5" in page.text
     assert "⚠ 1 of 3 collapsed on dev at first and were tried again at a lower learning rate" in cell
     mean = next(cells[1] for _, cells in page.rows("means") if cells[0].startswith("histone"))
     assert "⚠ trouble in H3K27ac, see there" in mean
@@ -244,7 +245,7 @@ def test_several_models_stand_side_by_side() -> None:
     assert "Models are tested against their baselines, not against each other" in page.text
     assert "A: train 1,000, dev 100, test 120 examples" in page.text
     assert "B: train 100 of 1,000, dev 25 of 100, test 120 examples" in page.text
-    assert "No mean over core promoter of B: 1 of 1 datasets were not run (core_promoters)." in page.text
+    assert "No mean over core promoter of B: 1 of 1 dataset was not run (core_promoters)." in page.text
     assert "Copies, B: train: 7 exact repeats" in page.text
 
 
