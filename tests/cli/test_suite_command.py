@@ -2,6 +2,7 @@ import json
 import sys
 
 import huggingface_hub
+from bench_fakes import result
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from umbel.cli import main
@@ -76,3 +77,17 @@ def test_fetching_one_dataset(monkeypatch, capsys, tmp_path):
     assert (code, out, err) == (0, f"4 files in {tmp_path}\n", "")
     code, out, _ = umbel(monkeypatch, capsys, *words, "--json")
     assert len(json.loads(out)["files"]) == 4
+
+
+def test_several_results_make_one_leaderboard(monkeypatch, capsys, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bench.json").write_text(json.dumps(result(["core_promoters"], name=name)))
+    out = tmp_path / "page"
+    code, told, _ = umbel(
+        monkeypatch, capsys, "suite", "leaderboard", tmp_path / "a", tmp_path / "b/bench.json", "-o", out
+    )
+    assert code == 0 and told.splitlines() == [str(out / "leaderboard.html"), str(out / "leaderboard.md")]
+    assert "A · a, adapter" in (out / "leaderboard.md").read_text()
+    code, told, err = umbel(monkeypatch, capsys, "suite", "leaderboard", tmp_path / "c", "-o", out)
+    assert (code, told) == (1, "") and "is not there. Give a folder that umbel bench has finished" in err

@@ -129,8 +129,9 @@ def draw(panel: Panel, salt: str) -> Markup:
         for x, point in zip(places, points, strict=True):
             _mark(axes, x, point)
         _label(axes, places, points)
-        ticks = list(range(math.ceil(first), math.floor(last) + 1))
-        labels = [f"10{str(tick).translate(_SUPERSCRIPTS)}" for tick in ticks]
+        powers = range(math.ceil(first), math.floor(last) + 1)
+        ticks: list[float] = list(powers)
+        labels = [f"10{str(power).translate(_SUPERSCRIPTS)}" for power in powers]
         if still:
             ticks, labels = [first - 0.65 * edge, *ticks], ["not counted", *labels]
             _break(axes, first, edge)

@@ -71,7 +71,7 @@ class Cell:
     flags: tuple[str, ...] = ()
     """What went wrong, in words."""
     chosen: str = ""
-    """What dev decided."""
+    """What dev decided, and the learning rate."""
     metrics: Mapping[str, dict[str, Any]] | None = None
     """All of them; None for a mean."""
 
@@ -283,15 +283,16 @@ def _flags(row: str, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _chosen(facts: Sequence[Mapping[str, Any]]) -> str:
-    """Say what was chosen on dev, values of several seeds side by side."""
-    found: dict[str, list[str]] = {}
+    """Say what was chosen on dev and the learning rate, values of several seeds side by side."""
+    chosen: dict[str, list[str]] = {}
     for each in facts:
-        chosen = dict(each.get("chosen") or {}) | ({"learning rate": each["lr"]} if "lr" in each else {})
-        for name, value in chosen.items():
+        for name, value in (each.get("chosen") or {}).items():
             if name not in ("by", "dev") and value is not None:
-                text = f"{value:g}" if isinstance(value, float) else str(value)
-                found.setdefault(name, []).append(text)
-    return ", ".join(f"{name} {' / '.join(dict.fromkeys(values))}" for name, values in found.items())
+                chosen.setdefault(name, []).append(f"{value:.3g}" if isinstance(value, float) else str(value))
+    rates = dict.fromkeys(f"{each['lr']:.2g}" for each in facts if "lr" in each)
+    told = [f"{name} {' / '.join(dict.fromkeys(values))}" for name, values in chosen.items()]
+    parts = [f"chosen on dev: {', '.join(told)}"] if told else []
+    return "; ".join(parts + ([f"learning rate {' / '.join(rates)}"] if rates else []))
 
 
 def _mean(

@@ -7,6 +7,9 @@ from umbel.evaluate.bench.leaderboard import Leaderboard
 from umbel.evaluate.bench.wording import ALPHA, BASELINES
 from umbel.evaluate.scores.definitions import COLLAPSED_MCC
 
+_SHOWN = 8
+"""Datasets that are named; of more, the number."""
+
 
 def how_to_read(board: Leaderboard) -> list[str]:
     """List what the numbers are and what they are not, for this page."""
@@ -68,10 +71,13 @@ def gaps(board: Leaderboard) -> list[str]:
     """Say which means there are not, and which datasets they lack."""
     found = []
     for each in (*board.groups, board.overall):
+        lacking: dict[tuple[str, ...], list[str]] = {}
         for tag, names in each.missing.items():
-            who = "" if len(board.sources) == 1 else f" of {tag}"
+            lacking.setdefault(names, []).append(tag)
+        for names, tags in lacking.items():
+            who = "" if len(board.sources) == 1 else f" of {', '.join(tags)}"
             what = "all datasets" if each.name == OVERALL else each.name.replace("_", " ")
-            lacking = f"{len(names)} of {len(each.members)} datasets were not run"
-            which = ", ".join(names) if len(names) <= 8 else ", ".join(names[:8]) + f" and {len(names) - 8} more"
-            found.append(f"No mean over {what}{who}: {lacking} ({which}).")
+            count = f"{len(names)} of {len(each.members)} {'dataset' if len(each.members) == 1 else 'datasets'}"
+            which = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+            found.append(f"No mean over {what}{who}: {count} {'was' if len(names) == 1 else 'were'} not run ({which}).")
     return found

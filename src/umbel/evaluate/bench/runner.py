@@ -14,6 +14,7 @@ import torch
 from umbel.config import BenchConfig, to_dict
 from umbel.data.labelled.prepared import Splits, prepare
 from umbel.errors import ConfigError, LabelError, RunError
+from umbel.evaluate.bench.joining import FORMAT, FORMAT_VERSION, RESULT_FILE
 from umbel.evaluate.bench.page import write_pages
 from umbel.evaluate.bench.rows import ROWS, Bench
 from umbel.evaluate.bench.table import dataset_table
@@ -25,10 +26,6 @@ from umbel.files import write_json
 from umbel.ops.devices import resolve_device
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
-
-FORMAT, FORMAT_VERSION = "umbel-bench", 1
-RESULT_FILE = "bench.json"
-
 
 _LAST: dict[str, Any] = {}
 _DEVICE = ["cpu"]

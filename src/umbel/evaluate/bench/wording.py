@@ -63,11 +63,12 @@ def method_name(config: Mapping[str, Any]) -> str:
         return "linear probe on frozen embeddings"
     rates = ", ".join(f"{lr:g}" for lr in finetune["lr"])
     rate = f"learning rate {rates}" + (" (chosen on dev)" if len(finetune["lr"]) > 1 else "")
+    epochs = f"at most {finetune['epochs']} {'epoch' if finetune['epochs'] == 1 else 'epochs'}"
     if method == "full":
-        return f"all weights tuned, {rate}, at most {finetune['epochs']} epochs"
+        return f"all weights tuned, {rate}, {epochs}"
     adapter = finetune["adapter"]
     size = f"rank {adapter['rank']}" if adapter["rank"] else f"{100 * adapter['share']:g} % of the parameters"
-    return f"adapter (LoRA) of {size}, {rate}, at most {finetune['epochs']} epochs"
+    return f"adapter (LoRA) of {size}, {rate}, {epochs}"
 
 
 def score_text(value: float | None, digits: int = 3) -> str:
