@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +90,14 @@ class UmbelForSequenceClassification(_WithHead):
 
     def __init__(self, config: UmbelConfig, backbone: Backbone | None = None):
         super().__init__(config, backbone)
-        is_numbers = config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1)
+        # Kept: PEFT may put something around the head, which then is no NumberHead but has all that one has.
+        self.is_numbers = config.problem_type == "regression" or (
+            config.problem_type is None and config.num_labels == 1
+        )
         if config.class_weights is not None and config.problem_type in ("regression", "multi_label_classification"):
             raise ConfigError(f"class_weights are for classes, and problem_type is {config.problem_type}")
         self.pool = Pool(config.pooling, config.hidden_size)
-        self.score = (NumberHead if is_numbers else nn.Linear)(config.hidden_size, config.num_labels)
+        self.score = (NumberHead if self.is_numbers else nn.Linear)(config.hidden_size, config.num_labels)
         self.post_init()
 
     @property
@@ -126,8 +129,12 @@ class UmbelForSequenceClassification(_WithHead):
         pooled = self.pool(output.hidden, self._without_padding(input_ids, attention_mask))
         raw = apply_head(self.score, pooled)
         losses = None if labels is None else self._losses(raw, labels)
-        logits = self.score.in_units(raw) if isinstance(self.score, NumberHead) else raw
+        logits = self._numbers.in_units(raw) if self.is_numbers else raw
         return self._finish(output, logits, losses, return_dict)
+
+    @property
+    def _numbers(self) -> NumberHead:
+        return cast(NumberHead, self.score)
 
     def _losses(self, raw: Tensor, labels: Tensor) -> Losses:
         config = self.config
@@ -138,10 +145,10 @@ class UmbelForSequenceClassification(_WithHead):
             return class_losses(raw, labels, config.class_weights)
         if config.problem_type == "multi_label_classification":
             return label_set_losses(raw, labels)
-        if not isinstance(self.score, NumberHead):
+        if not self.is_numbers:
             raise ConfigError("problem_type became regression after the model was made: set it in the config before")
         targets = require_numbers(labels.to(raw.device), tuple(raw.shape), all_known=self.num_labels == 1)
-        return number_losses(raw, self.score.standardised(targets))
+        return number_losses(raw, self._numbers.standardised(targets))
 
 
 class UmbelForTokenClassification(_WithHead):

@@ -155,3 +155,40 @@ def test_forgetting_is_told(toy_training, toy_corpus, files, tmp_path):
     result = finetune(toy_training, files, tmp_path / "a", config=settings("epochs=1"), corpus=toy_corpus.path)
     rows = result["forgetting"]["species"]["all species"]["rows"]
     assert set(rows) == {"base", "tuned", "random"}
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel", "bases"])
+def test_adapters_of_other_tasks_come_back_from_disk_as_they_were(toy_training, tmp_path, kind):
+    from umbel.evaluate.scores.predictions import sigmoid, softmax
+    from umbel.train.finetune.outputs import say_outputs
+
+    def rows(n, seed):
+        rng = np.random.default_rng(seed)
+        found = []
+        for letters in ("".join(rng.choice(list("ACGT"), 40)) for _ in range(n)):
+            share = (letters.count("G") + letters.count("C")) / 40
+            if kind == "regression":
+                found.append((letters, str(100 * share), str(rng.normal())))
+            elif kind == "multilabel":
+                found.append((letters, f"{int(share > 0.5)}", f"{int('TAT' in letters)}"))
+            else:
+                found.append((letters, "".join("GC".count(letter) and "s" or "w" for letter in letters)))
+        return found
+
+    header = ("sequence", "label") if kind == "bases" else ("sequence", "a", "b")
+    label = () if kind == "bases" else ("a", "b")
+    files = LabelledFiles(
+        write(tmp_path / "t.csv", rows(48, 1), header), write(tmp_path / "v.csv", rows(16, 2), header), label=label
+    )
+    result = finetune(toy_training, files, tmp_path / "o", config=settings("method=adapter", "epochs=1"))
+    assert result["task"]["kind"] == kind
+    run = tmp_path / "o" / "runs" / "seed-0-lr-0.005"
+    said = Predictions.load(run / "dev.parquet")
+    model = load_tuned_run(toy_training, run)
+    dev = files.read(files.valid, said.task).examples
+    outputs = say_outputs(model, KmerTokens(1), dev, stranded=True)
+    flat = np.concatenate(outputs) if kind == "bases" else np.stack(outputs)
+    scores = {"regression": lambda x: x, "multilabel": sigmoid, "bases": softmax}[kind](flat)
+    np.testing.assert_allclose(scores, said.scores, atol=2e-5 * max(1, abs(said.scores).max()))
+    if kind == "regression":
+        assert 20 < said.scores[:, 0].mean() < 80

@@ -225,7 +225,9 @@ class TrainingExamples:
                 codes, target = revcomp(codes), turned_round(task, target)
             shown.append((codes, target))
         return [
-            make_batch(task, self.tokens, [shown[j][0] for j in group], [shown[j][1] for j in group], chosen[group])
+            make_batch(
+                task, self.tokens, [shown[j][0] for j in group], [shown[j][1] for j in group], chosen[group].tolist()
+            )
             for group in within_budget([len(codes) for codes, _ in shown], self.micro_batch_tokens)
         ]
 

@@ -32,7 +32,9 @@ class Fitted(Protocol):
 class Baseline(Protocol):
     """A baseline with its settings, before training."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What its row is called."""
 
     def fit(self, train: Examples, dev: Examples, *, seed: int = 0, reporter: Reporter | None = None) -> Fitted:
         """Fit on train and choose on dev.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -50,7 +51,7 @@ class Bench:
     @property
     def finetune(self) -> FinetuneConfig:
         """Settings of fine-tuning on this dataset."""
-        method = "adapter" if self.config.method == "adapter" else "full"
+        method: Literal["adapter", "full"] = "adapter" if self.config.method == "adapter" else "full"
         return dataclasses.replace(self.config.finetune, method=method, stranded=self.stranded)
 
     def runs(self, row: str) -> list[Run]:

@@ -62,16 +62,3 @@ def find_run(folder: Path, key: dict[str, Any], reporter: Reporter) -> Run | Non
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RunError) as error:
         reporter.say(f"warning: {folder} is damaged ({error}); computed again")
         return None
-
-
-def key_of(parts: dict[str, Any]) -> dict[str, Any]:
-    """Make a run's key plain JSON; what is long is told by its hash.
-
-    Examples
-    --------
-    >>> key_of({"seed": 1, "settings": {"lr": 0.1}})["seed"]
-    1
-    """
-    return {
-        name: value if isinstance(value, str | int | float) else sha256_json(value) for name, value in parts.items()
-    }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from umbel.data.labelled.examples import Examples, is_known
 from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
+from umbel.model.hf import UmbelConfig
 from umbel.model.routing import balance_loss
 from umbel.ops.devices import autocast_dtype
 from umbel.progress import Reporter, reporter_or_silent
@@ -62,9 +63,10 @@ class Fitted:
 def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task: Task, config: FinetuneConfig) -> float:
     """Leave a step's gradients in the parameters; give its loss, the weighted mean over the targets of all batches."""
     model, device = learner.model, learner.shares.device
-    weight = max(1e-12, sum(_weight(task, batch.targets, model.config.class_weights) for batch in batches))
+    told = cast(UmbelConfig, model.config)
+    weight = max(1e-12, math.fsum(_weight(task, batch.targets, told.class_weights) for batch in batches))
     n_tokens = sum(batch.n_tokens for batch in batches)
-    routed = RoutingTotals.of(model.config.model, device)
+    routed = RoutingTotals.of(told.model, device)
     dtype = autocast_dtype(device, config.autocast)
     total = 0.0
     for batch in batches:

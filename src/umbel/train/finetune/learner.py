@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from umbel.config import FinetuneConfig, OptimConfig
+from umbel.model.hf import UmbelConfig
 from umbel.train.optim import make_optimizers
 from umbel.train.processes import World
 from umbel.train.schedule import learning_rate
@@ -55,7 +56,7 @@ class FinetuneLearner:
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         )
-        shape = model.config.model
+        shape = cast(UmbelConfig, model.config).model
         n_layers = sum(kind[1] == "e" for kind in shape.layer_kinds)
         device = next(model.parameters()).device
         self.shares = torch.full((n_layers, shape.n_experts), 1 / shape.n_experts, device=device)
@@ -103,7 +104,9 @@ class FinetuneLearner:
         found |= {f"best.{name}": value for name, value in self._best_weights.items()}
         name_of = {p: name for name, p in self.trained.items()}
         for parameter, values in self.optimizer.state.items():
-            found |= {f"optimizer.{name_of[parameter]}.{key}": value for key, value in values.items()}
+            found |= {
+                f"optimizer.{name_of[cast(nn.Parameter, parameter)]}.{key}": value for key, value in values.items()
+            }
         return found | {"shares": self.shares}
 
     def numbers(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.recomputation import checkpoint_blocks
 from umbel.model.routing import Routing
+from umbel.model.tuned import Tuned as TunedModel
 from umbel.model.tuned import with_head
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.adapters.attach import Adapter, attach
@@ -48,7 +49,7 @@ class Tuned:
         Of training: forward passes over all tokens seen, times 3, or 2 where the base is frozen; dev is not in it.
     """
 
-    model: nn.Module
+    model: TunedModel
     fitted: Fitted
     adapter: Adapter | None
     n_trained: int
