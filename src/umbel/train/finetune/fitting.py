@@ -157,7 +157,8 @@ def fit(
                 is_epoch = learner.step % training.steps_per_epoch == 0
                 if is_epoch or is_over or is_stopping() or learner.step % config.save_every_steps == 0:
                     writer.save(learner.step, learner.tensors(), learner.numbers())
-                if is_stopping() and not is_over:
+                # Also after the last step: whoever runs several of these is to stop as well.
+                if is_stopping():
                     raise KeyboardInterrupt
     finally:
         bar.close()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -154,14 +155,19 @@ def test_a_score_that_is_not_finite_is_never_the_best(tmp_path):
     assert found.best["epoch"] == 2
 
 
-def test_ctrl_c_saves_a_state_and_stops(tmp_path):
-    import signal
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_saves_a_state_and_stops_also_at_the_last_step(tmp_path, epoch):
+    looked = []
 
     def judge(examples, outputs):
-        signal.raise_signal(signal.SIGINT)
+        looked.append(1)
+        if len(looked) == epoch:
+            signal.raise_signal(signal.SIGINT)
         return 0.5
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, judge=judge)
     _, step, _ = newest_state(tmp_path, None)
-    assert step == 4
+    assert step == 4 * epoch
+    _, found = run(tmp_path, judge=judge)
+    assert found.n_steps == 12 and len(found.history) == 3
