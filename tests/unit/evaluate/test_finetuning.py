@@ -172,7 +172,7 @@ def test_adapters_of_other_tasks_come_back_from_disk_as_they_were(toy_training, 
             elif kind == "multilabel":
                 found.append((letters, f"{int(share > 0.5)}", f"{int('TAT' in letters)}"))
             else:
-                found.append((letters, "".join("GC".count(letter) and "s" or "w" for letter in letters)))
+                found.append((letters, "".join(("GC".count(letter) and "s") or "w" for letter in letters)))
         return found
 
     header = ("sequence", "label") if kind == "bases" else ("sequence", "a", "b")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.errors import RunError
+from umbel.evaluate.bench.between import find_runs
 from umbel.evaluate.bench.table import MODEL
 from umbel.evaluate.bench.wording import BASELINES, ROW_NAMES
 
@@ -43,6 +44,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{file} is {told[0]} of version {told[1]}, and this umbel reads {FORMAT} of version {FORMAT_VERSION}. "
             "Run umbel bench again with this umbel: what was predicted is read from disk"
         )
+    find_runs(result, file.parent)
     return result
 
 

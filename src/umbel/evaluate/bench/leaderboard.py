@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from umbel.data.labelled.audit import audit_lines
+from umbel.evaluate.bench.between import Pair, compare
 from umbel.evaluate.bench.cited import OVERALL, Citations, cite
 from umbel.evaluate.bench.joining import join
 from umbel.evaluate.bench.means import mean_estimate
@@ -119,6 +120,8 @@ class Leaderboard:
     groups: tuple[Board, ...]
     overall: Board
     citations: Citations
+    pairs: tuple[Pair, ...] = ()
+    """Models against each other, where their predictions are on disk."""
 
     @property
     def has_parts(self) -> bool:
@@ -198,7 +201,10 @@ def gather(results: Sequence[dict[str, Any]]) -> Leaderboard:
     overall = _mean(OVERALL, list(members), boards, sources, entries)
     metrics = {board.name: board.metric for board in (*groups, overall) if board.cells}
     citations = cite(joined[0]["suite"]["name"], {name: boards[name].metric for name in run}, metrics)
-    return Leaderboard(joined[0]["suite"], sources, entries, tuple(boards.values()), tuple(groups), overall, citations)
+    pairs = compare({source.label: source.result for source in sources})
+    return Leaderboard(
+        joined[0]["suite"], sources, entries, tuple(boards.values()), tuple(groups), overall, citations, tuple(pairs)
+    )
 
 
 def _sources(joined: Sequence[dict[str, Any]]) -> list[Source]:

@@ -11,6 +11,7 @@ from umbel.evaluate.bench.reading import gaps, how_to_read
 from umbel.evaluate.bench.wording import (
     BASELINES,
     IN_A_SENTENCE,
+    PAIR_WORDS,
     ROW_NAMES,
     VERDICT_WORDS,
     difference_text,
@@ -61,6 +62,8 @@ def render_markdown(board: Leaderboard) -> str:
     lines += ["", "## Datasets", "", *_scores(board, board.datasets, "Dataset"), ""]
     for each in board.datasets:
         lines += _dataset(board, each)
+    if board.pairs:
+        lines += ["## Models against each other", "", *_pairs(board), ""]
     lines += ["## Copies between the splits", "", *_copies(board), ""]
     if board.citations.footnotes:
         lines += ["## Published, not run here", "", *_cited(board), ""]
@@ -133,6 +136,22 @@ def _metric(cell: Cell, name: str) -> str:
     if estimate is None or estimate["value"] is None:
         return "not defined"
     return f"{score_text(estimate['value'])} ({interval_text(estimate)})"
+
+
+def _pairs(board: Leaderboard) -> list[str]:
+    metrics = {each.name: metric_name(each.metric) for each in board.datasets}
+    rows = [
+        [
+            escape(pair.dataset),
+            escape(pair.first),
+            escape(pair.second),
+            metrics[pair.dataset],
+            difference_text(pair.difference),
+            PAIR_WORDS[judge(pair.difference)],
+        ]
+        for pair in board.pairs
+    ]
+    return _table(["Dataset", "First", "Second", "Metric", "First minus second", "In words"], rows)
 
 
 def _copies(board: Leaderboard) -> list[str]:

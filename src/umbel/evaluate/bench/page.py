@@ -15,6 +15,7 @@ from umbel.evaluate.bench.table import MODEL
 from umbel.evaluate.bench.wording import (
     BASELINES,
     IN_A_SENTENCE,
+    PAIR_WORDS,
     VERDICT_SIGNS,
     VERDICT_WORDS,
     Verdict,
@@ -97,6 +98,7 @@ def render_page(board: Leaderboard) -> str:
         in_a_sentence=IN_A_SENTENCE,
         signs=VERDICT_SIGNS,
         words=VERDICT_WORDS,
+        pair_words=PAIR_WORDS,
         tally=tally,
         is_folded=len(board.datasets) > _OPEN_DATASETS,
         figures=[(panel, draw(panel, f"leaderboard {i}")) for i, panel in enumerate(shown)],

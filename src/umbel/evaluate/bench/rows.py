@@ -94,7 +94,8 @@ class Bench:
             return found
         fitted = self._fit(row, seed)
         assert self.splits.test is not None
-        run = Run(self._say(fitted, self.splits.dev, seed), self._say(fitted, self.splits.test, seed), fitted.facts)
+        facts = fitted.facts | {"run": folder.name}
+        run = Run(self._say(fitted, self.splits.dev, seed), self._say(fitted, self.splits.test, seed), facts)
         run.save(folder, key)
         return run
 

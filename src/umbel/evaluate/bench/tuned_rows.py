@@ -92,7 +92,7 @@ class TunedRow:
             self.reporter.say(f"{self.title}, seed {seed}: collapsed at a learning rate of {rate:g} ({why})")
         if run is None:
             raise RunError(f"{self.title}, seed {seed}: no try gave finite numbers ({tried[-1]['why']}). Lower lr")
-        run.facts["collapsed_tries"] = tried
+        run.facts.update(collapsed_tries=tried, run=folder.name)
         run.save(folder, key, lambda temporary: self.keep(temporary, tuned))
         shutil.rmtree(states, ignore_errors=True)
         return run

@@ -148,6 +148,7 @@ VERDICT_WORDS = {
     "even": "not told apart",
     "unknown": "not tested",
 }
+PAIR_WORDS = {"better": "first better", "worse": "second better", "even": "not told apart", "unknown": "not tested"}
 VERDICT_SIGNS = {"better": "▲", "worse": "▼", "even": "≈", "unknown": "–"}
 
 
