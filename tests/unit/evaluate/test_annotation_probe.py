@@ -135,3 +135,29 @@ def test_too_few_windows_are_said_in_words(genome):
         AnnotationError, match=r"train contigs have only 0 exon .* of 400 bp .* at least 90% of one class"
     ):
         read(genome, probe_bp=400)
+
+
+def test_the_command_writes_a_suite_of_these_windows(genome, tmp_path, monkeypatch, capsys):
+    import sys
+
+    from umbel.cli import main
+    from umbel.evaluate.suites import load_suite, read_dataset
+
+    folder, out = genome[0], tmp_path / "suite"
+    words = ["suite", "annotation", "--fasta", folder / "g.fa", "--gff3", folder / "g.gff3", "--transposons"]
+    words += [folder / "te.bed", "--probe-bp", "50", "-o", out]
+    roles = [word for contig, role in ROLES.items() for word in ("--role", f"{contig}={role}")]
+    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words), *roles])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0 and "umbel bench CKPT --suite" in capsys.readouterr().out
+    expected = read(genome).examples
+    found = read_dataset(load_suite(out / "suite.toml"), "annotation", out)
+    for split, role in (("train", "train"), ("dev", "valid"), ("test", "test")):
+        assert found[split].task == TASK
+        np.testing.assert_array_equal(found[split].targets, expected[role].targets)
+        assert all((a == b).all() for a, b in zip(found[split].codes, expected[role].codes, strict=True))
+    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words), "--role", "c1"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1 and "--role c1: write NAME=VALUE" in capsys.readouterr().err

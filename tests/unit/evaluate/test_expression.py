@@ -140,3 +140,21 @@ def test_what_cannot_be_cut_is_refused(genome, tmp_path):
         read(genome, path)
     with pytest.raises(LabelError, match=r"none.tsv: cannot be read"):
         read(genome, tmp_path / "none.tsv")
+
+
+def test_a_suite_has_a_dataset_for_every_length_and_the_same_genes(genome, tmp_path):
+    from umbel.evaluate.genome_suites import expression_suite
+    from umbel.evaluate.suites import read_dataset
+
+    folder, out = genome[0], tmp_path / "suite"
+    suite, facts = expression_suite(
+        out, folder / "table.tsv", folder / "g.gff3", folder / "g.fa", ROLES, lengths_bp=LENGTHS
+    )
+    assert [dataset.name for dataset in suite.datasets] == [f"expression_{length}" for length in LENGTHS]
+    assert facts["n_genes"]["test"] == 59
+    expected = read(genome).examples
+    for length in LENGTHS:
+        found = read_dataset(suite, f"expression_{length}", out)["dev"]
+        assert found.task.names == ("leaf", "root")
+        np.testing.assert_array_equal(found.targets, expected[length]["valid"].targets)
+        assert all((a == b).all() for a, b in zip(found.codes, expected[length]["valid"].codes, strict=True))
