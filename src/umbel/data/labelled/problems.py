@@ -99,7 +99,7 @@ def raise_problems(problems: Sequence[Problem]) -> None:
     ...
     umbel.errors.LabelError: a.csv, line 7: 1 row cannot be used.
       no label: row 7 (column label is empty). Fill in the label, or delete the row.
-    To go on with the other rows, ask to skip bad ones (on_bad="skip"); what is left out is then listed.
+    To go on with the other rows: --skip-bad, or on_bad="skip"; what is left out is then listed.
     """
     if not problems:
         return
@@ -111,6 +111,6 @@ def raise_problems(problems: Sequence[Problem]) -> None:
         first = min(of_kind, key=lambda problem: problem.row)
         example = f"({first.reason})" if len(of_kind) == 1 else f"(row {first.row}: {first.reason})"
         lines.append(f"  {kind}: {rows} {example}. {_REMEDIES[kind]}.")
-    lines.append('To go on with the other rows, ask to skip bad ones (on_bad="skip"); what is left out is then listed.')
+    lines.append('To go on with the other rows: --skip-bad, or on_bad="skip"; what is left out is then listed.')
     earliest = min(problems, key=lambda problem: problem.row)
     raise LabelError("\n".join(lines), earliest.source, earliest.row)
