@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from umbel.config import ModelConfig
 from umbel.model.backbone import Backbone, count_parameters
 from umbel.model.flops import count_flops
 from umbel.model.hyena import HyenaLite
-from umbel.ops.devices import autocast_dtype, resolve_device
+from umbel.ops.devices import autocast_dtype, autocast_to, resolve_device
 from umbel.ops.long_conv import long_conv, offered
 from umbel.train.recipes import hyenamoe_expressive, hyenamoe_fast, hyenamoe_standard
 
@@ -59,8 +58,7 @@ def made_up(batch: int, length: int, device: torch.device) -> torch.Tensor:
 
 
 def precision(device: torch.device) -> Any:
-    dtype = autocast_dtype(device, "auto")
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    return autocast_to(device, autocast_dtype(device, "auto"))
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:

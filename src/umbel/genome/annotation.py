@@ -99,14 +99,8 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
         if row.contig not in contig_lengths:
             unknown[row.contig] = unknown.get(row.contig, 0) + 1
             continue
-        if row.end > contig_lengths[row.contig]:
-            raise AnnotationError(
-                f"the {row.kind} ends at {row.end}, beyond contig {row.contig!r} of {contig_lengths[row.contig]} "
-                "bases. Do FASTA and GFF3 belong to the same assembly?",
-                path,
-                row.line,
-            )
-        if row.kind in EXON_TYPES or row.kind in UTR_TYPES or row.kind == "CDS":
+        require_inside(row, contig_lengths[row.contig], path)
+        if is_part(row):
             parts.append(row)
         elif identity:
             spans_of_id.setdefault(identity, []).append(row)
@@ -119,6 +113,28 @@ def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation
             path,
         )
     return Annotation(tuple(_features(path, parts, spans_of_id)), unknown)
+
+
+def is_part(row: Gff3Row) -> bool:
+    """Tell whether a row is an exon, UTR or CDS: a part of the transcript that it names as its parent."""
+    return row.kind in EXON_TYPES or row.kind in UTR_TYPES or row.kind == "CDS"
+
+
+def require_inside(row: Gff3Row, contig_bp: int, path: str | Path) -> None:
+    """See that a feature ends within its contig.
+
+    Raises
+    ------
+    AnnotationError
+        With the line.
+    """
+    if row.end > contig_bp:
+        raise AnnotationError(
+            f"the {row.kind} ends at {row.end}, beyond contig {row.contig!r} of {contig_bp} bases. Do FASTA and GFF3 "
+            "belong to the same assembly?",
+            path,
+            row.line,
+        )
 
 
 def _features(path: str | Path, parts: list[Gff3Row], spans_of_id: Mapping[str, list[Gff3Row]]) -> Iterator[Feature]:

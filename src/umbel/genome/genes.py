@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from umbel.errors import AnnotationError
-from umbel.genome.annotation import EXON_TYPES, UTR_TYPES, Gff3Row, gff3_rows
+from umbel.genome.annotation import Gff3Row, gff3_rows, is_part, require_inside
 from umbel.genome.interval import Interval
 
 
@@ -53,14 +53,8 @@ def read_genes(path: str | Path, contig_lengths: Mapping[str, int]) -> Genes:
     for identity, row in gff3_rows(path):
         if row.contig not in contig_lengths:
             continue
-        if row.end > contig_lengths[row.contig]:
-            raise AnnotationError(
-                f"the {row.kind} ends at {row.end}, beyond contig {row.contig!r} of {contig_lengths[row.contig]} "
-                "bases. Do FASTA and GFF3 belong to the same assembly?",
-                path,
-                row.line,
-            )
-        if row.kind in EXON_TYPES or row.kind in UTR_TYPES or row.kind == "CDS":
+        require_inside(row, contig_lengths[row.contig], path)
+        if is_part(row):
             parts.append(row)
         elif identity:
             rows.setdefault(identity, []).append(row)

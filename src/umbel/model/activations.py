@@ -24,6 +24,7 @@ from umbel.config import ModelConfig
 from umbel.model.backbone import Block
 from umbel.model.heads import label_losses
 from umbel.model.segments import Segments, find_segments
+from umbel.ops.devices import autocast_to
 from umbel.ops.rms_norm import add_rms_norm
 
 
@@ -144,7 +145,7 @@ def _measure(
             held[key] = x
         return x
 
-    precision = nullcontext() if shape.dtype is None else torch.autocast(shape.device.type, shape.dtype)
+    precision = autocast_to(shape.device, shape.dtype)
     with _Living(known) as living:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), precision:
             outputs, others = forward()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from umbel.errors import BackendError
@@ -39,3 +41,15 @@ def autocast_dtype(device: torch.device, wish: str) -> torch.dtype | None:
     if wish == "bf16" or (wish == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
         return torch.bfloat16
     return None
+
+
+def autocast_to(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Give the context of autocast to ``dtype``; for None one that does nothing.
+
+    Examples
+    --------
+    >>> with autocast_to(torch.device("cpu"), None):
+    ...     torch.is_autocast_enabled("cpu")
+    False
+    """
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from umbel.model.heads import IGNORED, label_losses
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.moe import follow_load
 from umbel.model.routing import balance_loss, z_loss
+from umbel.ops.devices import autocast_to
 from umbel.train.health import LayerHealth, RoutingTotals
 from umbel.train.learner import Learner
 from umbel.train.schedule import learning_rate
@@ -103,10 +103,6 @@ def _to_device(batch: Batch, device: torch.device, *, places: bool) -> tuple[dic
     return tensors, tensors.pop("labels"), tensors.pop("weights")
 
 
-def _precision(device: torch.device, dtype: torch.dtype | None) -> Any:
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
 def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool = False) -> StepReport:
     """Take one optimiser step over the micro-batches of all processes.
 
@@ -132,7 +128,7 @@ def train_step(learner: Learner, batches: Sequence[Batch], *, is_stopping: bool 
     for number, batch in enumerate(batches):
         inputs, labels, weights = _to_device(batch, device, places=learner.model.placement is not None)
         with learner.spread.accumulating(is_last=number == len(batches) - 1):
-            with _precision(device, learner.dtype):
+            with autocast_to(device, learner.dtype):
                 output = learner.spread.network(**inputs)
                 loss = (label_losses(output.logits, labels) * weights).sum() / whole.weight
                 objective = loss
@@ -222,7 +218,7 @@ def validate(
     routed = RoutingTotals.of(model.config.model, device)
     for batch in batches:
         inputs, labels, _ = _to_device(batch, device, places=False)
-        with _precision(device, dtype):
+        with autocast_to(device, dtype):
             output = model(**inputs)
         if output.placed is not None:
             placement_sum += float(output.placed.losses.double().sum())

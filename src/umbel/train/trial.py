@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +14,7 @@ from umbel.model.activations import BatchShape
 from umbel.model.heads import label_losses
 from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.routing import balance_loss, z_loss
+from umbel.ops.devices import autocast_to
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.memory import available_bytes, training_memory
 from umbel.train.optim import make_optimizers
@@ -177,7 +177,7 @@ class _Trainer:
         if (segment_ids := shape.segment_ids) is not None:
             inputs["segment_ids"] = segment_ids.to(device)
         labels = torch.where(hidden, ids, -100).to(device)
-        precision = nullcontext() if self._dtype is None else torch.autocast(device.type, self._dtype)
+        precision = autocast_to(device, self._dtype)
         self.model.train()
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)

@@ -22,11 +22,11 @@ from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
 from umbel.model.hf import UmbelConfig
 from umbel.model.routing import balance_loss
-from umbel.ops.devices import autocast_dtype
+from umbel.ops.devices import autocast_dtype, autocast_to
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.progress import Task as Bar
 from umbel.train.finetune.learner import FinetuneLearner
-from umbel.train.finetune.outputs import Outputs, precision, say_outputs, to_device
+from umbel.train.finetune.outputs import Outputs, say_outputs, to_device
 from umbel.train.health import RoutingTotals
 from umbel.train.loop import stop_on_signal
 from umbel.train.processes import World
@@ -71,7 +71,7 @@ def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task:
     total = 0.0
     for batch in batches:
         labels = torch.from_numpy(batch.targets).to(device)
-        with precision(device, dtype):
+        with autocast_to(device, dtype):
             output = model(**to_device(batch.inputs, device), labels=labels)
         loss = (output.losses.values * output.losses.weights).sum() / weight
         total += float(loss.detach())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,9 @@ from umbel.data.labelled.batches import outputs_of
 from umbel.data.labelled.examples import Examples
 from umbel.data.tokenizers import Tokens
 from umbel.model.bases import Bases
+from umbel.ops.devices import autocast_to
 
 Outputs = tuple[npt.NDArray[np.float32], ...]
-
-
-def precision(device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Give the context of autocast to ``dtype``, or one that does nothing for None."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor | Bases]:
@@ -57,7 +52,7 @@ def say_outputs(
 
     @torch.inference_mode()
     def run(inputs: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
-        with precision(device, dtype):
+        with autocast_to(device, dtype):
             return model(**to_device(inputs, device)).logits.float().cpu().numpy()
 
     return outputs_of(examples, tokens, run, both_strands=not stranded, budget=budget, advance=advance)
