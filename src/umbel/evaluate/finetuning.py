@@ -137,6 +137,10 @@ def finetune(
     reporter, config, folder = reporter_or_silent(reporter), config or FinetuneConfig(), Path(out)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file. Give a folder for the results with -o.")
+    if corpus is not None:
+        # Before hours of training, not after them.
+        Corpus.open(corpus)
+        Predictor.load(checkpoint, device="cpu").require_base_probabilities()
     base = load_checkpoint(checkpoint)
     tokens = load_tokens(checkpoint_folder(checkpoint), base.config.tokens)
     window_bp = base.config.window_bp

@@ -142,3 +142,21 @@ def test_no_31_mer_to_speak_of_is_shared_between_train_and_held_out_pieces(corpu
 
 def test_the_example_stays_small():
     assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) < 2_000_000
+
+
+@pytest.mark.parametrize(("name", "n"), [("splice_donors", 600), ("splice_donors_napus", 300)])
+def test_splice_donors_are_half_donors_and_all_have_a_gt_in_the_middle(name, n):
+    from umbel.data.labelled.reading import read_labelled
+
+    reading = read_labelled(FOLDER / f"{name}.csv")
+    examples = reading.examples
+    assert examples.task.names == ("donor", "other") and np.bincount(examples.targets).tolist() == [n // 2, n // 2]
+    letters = [decode(codes) for codes in examples.codes]
+    assert all(len(text) == 120 and text[60:62] == "GT" for text in letters)
+    # The donor consensus AG|GTA: what stands before the GT, and after it.
+    for place, letter in ((58, "A"), (59, "G"), (62, "A")):
+        share = [
+            np.mean([t[place] == letter for t, y in zip(letters, examples.targets, strict=True) if y == k])
+            for k in (0, 1)
+        ]
+        assert share[0] > 0.55 > 0.4 > share[1]
