@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 from umbel.config import ModelConfig
 from umbel.data import kmers, masking, vocabulary
+from umbel.data.labelled import task
 from umbel.model import backbone as backbone_module
-from umbel.model import heads
+from umbel.model import bases, heads, pooling
 from umbel.model.backbone import Backbone, count_parameters, real_tokens
 from umbel.train import recipes
 
@@ -83,8 +84,9 @@ def test_a_hole_and_a_wrong_shape_are_refused():
 def test_model_and_data_agree_on_the_tokens():
     """The two packages do not import each other, so their numbers are compared here."""
     assert backbone_module.PAD_ID == vocabulary.PAD_ID
-    assert heads.IGNORED == masking.IGNORED
-    assert (heads.FIRST_BASE_ID, heads.N_ID) == (vocabulary.BASE_ID, vocabulary.N_ID)
+    assert heads.IGNORED == masking.IGNORED == task.IGNORED
+    assert (pooling.FIRST_BASE_ID, pooling.N_ID) == (vocabulary.BASE_ID, vocabulary.N_ID)
+    assert bases.FIRST_WORD_ID == vocabulary.WORD_ID
     assert kmers.KmerTokens(1).words[vocabulary.BASE_ID : vocabulary.BASE_ID + 5] == ("A", "C", "G", "T", "N")
 
 
