@@ -65,6 +65,7 @@ def fit_lengths(examples: Examples, max_bp: int, long: Long) -> Split:
 
     Examples
     --------
+    >>> from umbel.data.labelled.task import Task
     >>> task = Task("regression", ("y",))
     >>> codes = (np.array([0, 1, 2, 3, 0], np.uint8),)
     >>> split = fit_lengths(Examples(task, ("a",), codes, np.ones((1, 1)), "a.csv", np.array([2])), 3, "window")
