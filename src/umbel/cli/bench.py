@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from umbel.cli.options import Json, Out, Quiet, Settings, Threads, begin, finish, require_extra
+from umbel.cli.options import Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish, require_extra
 
 
 def bench(
@@ -62,8 +62,4 @@ def _lines(result: dict[str, Any]) -> list[str]:
 
 
 def _estimate(found: dict[str, Any]) -> str:
-    if found["value"] is None:
-        return "not defined"
-    interval = "" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})"
-    spread = "" if found["sd"] is None else f", sd over seeds {found['sd']:.4f}"
-    return f"{found['value']:.4f}{interval}{spread}"
+    return estimate_text(found) + ("" if found["sd"] is None else f", sd over seeds {found['sd']:.4f}")

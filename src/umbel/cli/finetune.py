@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish, require_extra
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish, require_extra
 
 
 def finetune(
@@ -66,14 +66,10 @@ def finetune(
 
 
 def _lines(result: dict, out: Path) -> list[str]:  # type: ignore[type-arg]
-    rate, seed = result["lr"], result["best_seed"]
-    lines = [f"{result['reason']}; learning rate {rate:g}, chosen by {result['selected_by']} on dev"]
+    lines = [f"{result['reason']}; learning rate {result['lr']:g}, chosen by {result['selected_by']} on dev"]
     for name, scores in result["scores"].items():
-        for metric, found in scores.items():
-            if found["value"] is None:
-                continue
-            interval = "" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})"
-            lines.append(f"  {name} {metric} {found['value']:.4f}{interval}")
+        defined = {metric: found for metric, found in scores.items() if found["value"] is not None}
+        lines += [f"  {name} {metric} {estimate_text(found)}" for metric, found in defined.items()]
         lines += [f"  warning: {name} collapsed: {why}" for why in result["collapsed"][name] if why]
     kind = "adapter" if result["config"]["method"] == "adapter" else "model"
-    return [*lines, f"{kind} {out / 'runs' / f'seed-{seed}-lr-{rate:g}' / kind}"]
+    return [*lines, f"{kind} {out / 'runs' / result['best_run'] / kind}"]

@@ -45,6 +45,19 @@ def begin(quiet: bool, threads: int = 0) -> Reporter:
     return Reporter(quiet=quiet)
 
 
+def estimate_text(found: dict[str, Any]) -> str:
+    """Write an estimate of :mod:`umbel.evaluate.scores`, with its interval where it has one.
+
+    Examples
+    --------
+    >>> estimate_text({"value": 0.5, "low": 0.4, "high": 0.625})
+    '0.5000 (0.4000 to 0.6250)'
+    """
+    if found["value"] is None:
+        return "not defined"
+    return f"{found['value']:.4f}" + ("" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})")
+
+
 def finish(values: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print the result on standard output: ``values`` as JSON, or ``lines`` for people."""
     typer.echo(json.dumps(values, indent=2, default=str) if as_json else "\n".join(lines))

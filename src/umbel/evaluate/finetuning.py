@@ -183,7 +183,7 @@ def finetune(
         **summary(runs, splits.task, config.select_by),
     }
     if corpus is not None:
-        best = folder / "runs" / row.name(result["lr"], result["best_seed"])
+        best = folder / "runs" / result["best_run"]
         result["forgetting"] = _forgetting(checkpoint, best, Path(corpus), device, reporter)
     write_json(folder / RESULT_FILE, result)
     return result
@@ -230,6 +230,7 @@ def summary(runs: Sequence[Run], task: Task, wish: str) -> dict[str, Any]:
         "selected_by": metric,
         "lr": runs[0].facts["lr"],
         "best_seed": best.facts["seed"],
+        "best_run": best.facts["run"],
         "runs": [run.facts for run in runs],
         "collapsed": {name: [why_collapsed(each) for each in all_of] for name, all_of in said.items()},
         "scores": {

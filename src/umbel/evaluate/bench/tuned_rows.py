@@ -72,13 +72,8 @@ class TunedRow:
         settings = {name: value for name, value in to_dict(self.config).items() if name not in free}
         return {"base": self.base_hash, "settings": settings, "lr": lr, "seed": seed} | self.splits.hashes()
 
-    @staticmethod
-    def name(lr: float, seed: int) -> str:
-        """Name a run's folder."""
-        return f"seed-{seed}-lr-{lr:g}"
-
     def _run(self, lr: float, seed: int) -> Run:
-        folder, key = self.folder / self.name(lr, seed), self._key(lr, seed)
+        folder, key = self.folder / f"seed-{seed}-lr-{lr:g}", self._key(lr, seed)
         if (found := find_run(folder, key, self.reporter)) is not None:
             return found
         states = folder.with_name(f".{folder.name}.states")

@@ -221,9 +221,7 @@ def _model(base: UmbelForMaskedLM, told: dict[str, Any], folder: Path) -> UmbelP
     if told["class"] not in kinds:
         raise AdapterError(f"{folder / CARD_FILE}: this umbel has no model {told['class']!r}")
     with torch.random.fork_rng(devices=[]):
-        model = kinds[told["class"]](config)
-    model.backbone = base.backbone
-    return model
+        return kinds[told["class"]](config, base.backbone)
 
 
 def _subclasses(kind: type[UmbelPreTrainedModel]) -> list[type[UmbelPreTrainedModel]]:

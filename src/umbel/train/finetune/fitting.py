@@ -101,7 +101,7 @@ def fit(
     seed: int,
     folder: Path,
     judge: Judge,
-    before_first_step: Callable[[Sequence[LabelledBatch]], None] = lambda batches: None,
+    before_first_step: Callable[[Sequence[LabelledBatch]], None] | None = None,
     reporter: Reporter | None = None,
     title: str = "fine-tuning",
 ) -> Fitted:
@@ -145,7 +145,7 @@ def fit(
     world = World(device)
     if (found := newest_state(folder, reporter)) is not None:
         learner.load(*found, world)
-    if learner.step == 0:
+    if learner.step == 0 and before_first_step is not None:
         before_first_step(training.step(0))
     writer = StateWriter(folder, 1, world)
     bar = reporter.start(title, n_steps, "steps", done=learner.step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from umbel.config import FinetuneConfig, ModelConfig
 from umbel.data.labelled.batches import LabelledBatch
 from umbel.data.labelled.examples import Examples, is_known
 from umbel.data.labelled.lengths import Split
-from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
 from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
@@ -28,9 +26,9 @@ from umbel.train.adapters.attach import Adapter, attach
 from umbel.train.adapters.audit import probe_gradients
 from umbel.train.finetune.fitting import Fitted, Judge, fit
 from umbel.train.finetune.outputs import to_device
+from umbel.train.speed import FORWARD_AND_BACKWARD
 
-FULL_PASSES, ADAPTER_PASSES = 3, 2
-"""Forward passes that a training step costs: one forward, one for the gradients of states, one for those of weights."""
+_MEASURED = 1_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def target_spread(examples: Examples) -> tuple[list[float], list[float]] | None:
 
     Examples
     --------
+    >>> from umbel.data.labelled.task import Task
     >>> task, codes = Task("regression", ("y",)), (np.zeros(4, np.uint8),) * 2
     >>> target_spread(Examples(task, ("a", "b"), codes, np.array([[1.0], [3.0]]), "a.csv", np.arange(2)))
     ([2.0], [1.0])
@@ -90,6 +89,7 @@ def class_weights(examples: Examples, kind: str) -> list[float] | None:
 
     Examples
     --------
+    >>> from umbel.data.labelled.task import Task
     >>> task, codes = Task("binary", ("a", "b")), (np.zeros(4, np.uint8),) * 4
     >>> class_weights(Examples(task, tuple("wxyz"), codes, np.array([0, 0, 0, 1]), "a.csv", np.arange(4)), "balanced")
     [0.6666666666666666, 2.0]
@@ -132,11 +132,11 @@ def tune(
     AdapterError
         If an adapter's target matches nothing, or some part of it gets no gradient.
     """
-    task = train.task
+    reporter = reporter_or_silent(reporter)
     spread = target_spread(train)
     model = with_head(
         base,
-        asdict(task),
+        asdict(train.task),
         pooling=config.pooling,
         seed=seed,
         class_weights=class_weights(train, config.class_weights),
@@ -149,12 +149,11 @@ def tune(
         checkpoint_blocks(model)
 
     def audit(batches: Sequence[LabelledBatch]) -> None:
-        if adapter is not None:
-            found = probe_gradients(adapter, lambda net: loss_of(net, batches), seed=seed)
-            reporter_or_silent(reporter).say(found.describe())
+        assert adapter is not None
+        reporter.say(probe_gradients(adapter, lambda net: loss_of(net, batches), seed=seed).describe())
 
     if adapter is not None:
-        reporter_or_silent(reporter).say(adapter.describe())
+        reporter.say(adapter.describe())
     fitted = fit(
         model if adapter is None else adapter.model,
         tokens,
@@ -165,14 +164,15 @@ def tune(
         seed=seed,
         folder=folder,
         judge=judge,
-        before_first_step=audit,
+        before_first_step=None if adapter is None else audit,
         reporter=reporter,
         title=title,
     )
-    flops = training_flops(shape, task, train, tokens, fitted.n_tokens, full=adapter is None)
-    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if adapter is not None:
+    if adapter is None:
+        n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    else:
         n_trained = adapter.n_parameters + adapter.n_head
+    flops = training_flops(shape, train, tokens, fitted.n_tokens, full=adapter is None)
     return Tuned(model, fitted, adapter, n_trained, flops)
 
 
@@ -187,10 +187,8 @@ def loss_of(model: nn.Module, batches: Sequence[LabelledBatch]) -> tuple[Tensor,
     return torch.stack(losses).sum(), routings
 
 
-def training_flops(
-    shape: ModelConfig, task: Task, train: Examples, tokens: Tokens, n_tokens: int, *, full: bool
-) -> float:
-    """Count the operations of training on ``n_tokens`` tokens of sequences as long as these are on average."""
-    mean_length = float(np.mean([len(codes) for codes in train.codes]))
-    per_token: Any = count_flops(shape, max(1, round(mean_length)))
-    return (FULL_PASSES if full else ADAPTER_PASSES) * per_token.total * n_tokens
+def training_flops(shape: ModelConfig, train: Examples, tokens: Tokens, n_tokens: int, *, full: bool) -> float:
+    """Count the operations of training on ``n_tokens`` tokens of sequences as long as the first thousand on average."""
+    mean_length = float(np.mean([len(tokens.encode(codes).ids) for codes in train.codes[:_MEASURED]]))
+    passes = FORWARD_AND_BACKWARD if full else FORWARD_AND_BACKWARD - 1
+    return float(passes * count_flops(shape, round(mean_length)).total * n_tokens)

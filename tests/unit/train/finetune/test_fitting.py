@@ -53,7 +53,7 @@ def accuracy(examples, outputs):
     return float((np.stack(outputs).argmax(1) == examples.targets).mean())
 
 
-def run(folder, net=None, judge=accuracy, *, lr=3e-3, before=lambda batches: None, n=60, **changes):
+def run(folder, net=None, judge=accuracy, *, lr=3e-3, before=None, n=60, **changes):
     settings = FinetuneConfig(**({"epochs": 3, "batch_size": 16, "patience": 0, "save_every_steps": 2} | changes))
     net = model() if net is None else net
     dev = planted(30, 2)
