@@ -178,7 +178,7 @@ def finetune(
         "task": to_dict(splits.task),
         "reason": readings["train"].reason,
         "left_out": {name: [str(problem) for problem in reading.problems] for name, reading in readings.items()},
-        "data": splits.facts | {"hashes": splits.hashes()},
+        "data": splits.facts | {"hashes": splits.hashes},
         "config": to_dict(config),
         **summary(runs, splits.task, config.select_by),
     }
@@ -265,7 +265,7 @@ class _Keeper:
             taxid=self.species.taxid or None,
             base=self.checkpoint.name,
             base_hash=self.base_hash,
-            data_hash=sha256_json(self.splits.hashes()),
+            data_hash=sha256_json(self.splits.hashes),
             task=dataclasses.asdict(self.splits.task),
             metrics={f"dev {metric_for(self.splits.task, self.config.select_by)}": best.get("score")},
         )

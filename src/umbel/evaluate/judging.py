@@ -7,7 +7,7 @@ import math
 from umbel.data.labelled.examples import Examples
 from umbel.data.labelled.task import Task
 from umbel.errors import ConfigError, RunError
-from umbel.evaluate.scores.definitions import ERRORS, metric_names, score
+from umbel.evaluate.scores.definitions import metric_names, oriented, score
 from umbel.evaluate.scores.predictions import Predictions
 from umbel.train.finetune.fitting import Judge
 from umbel.train.finetune.outputs import Outputs
@@ -44,9 +44,7 @@ def metric_for(task: Task, wish: str = "") -> str:
 def quality(predictions: Predictions, metric: str) -> float:
     """Give one metric of predictions so that more is better; NaN where it is not defined."""
     value = score(predictions.task, predictions.targets, predictions.scores)[metric]
-    if value is None:
-        return math.nan
-    return -value if metric in ERRORS else value
+    return math.nan if value is None else oriented(metric, value)
 
 
 def judge_by(metric: str) -> Judge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from umbel.config import FinetuneConfig
@@ -39,6 +40,7 @@ class Splits:
         """What is asked."""
         return self.train.whole.task
 
+    @cached_property
     def hashes(self) -> dict[str, str]:
         """Identify what a model is shown, and what it is scored on."""
         sets = {"train": self.train, "dev": self.dev} | ({} if self.test is None else {"test": self.test})

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from umbel.data.labelled.examples import is_known
 from umbel.data.labelled.task import Task
 from umbel.errors import ConfigError
-from umbel.evaluate.scores.definitions import ERRORS, score
+from umbel.evaluate.scores.definitions import oriented, score
 from umbel.evaluate.scores.predictions import Scores
 
 Array = npt.NDArray[Any]
@@ -166,9 +166,7 @@ def dev_score(task: Task, targets: Array, scores: Scores, select: str, spread: A
     if select not in found:
         raise ConfigError(f"no metric {select!r} to select by; there are: {LOSS}, {', '.join(found)}")
     value = found[select]
-    if value is None:
-        return -np.inf
-    return -value if select.split(":")[0] in ERRORS else value
+    return -np.inf if value is None else oriented(select, value)
 
 
 def _loss(task: Task, targets: Array, scores: Array, spread: Array) -> float:

@@ -24,7 +24,7 @@ from umbel.evaluate.bench.runs import Run, find_run
 from umbel.evaluate.bench.table import MODEL
 from umbel.evaluate.bench.tuned_rows import TunedRow
 from umbel.evaluate.scores.predictions import Predictions
-from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
+from umbel.model.checkpoint import checkpoint_folder, load_checkpoint
 from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter
@@ -40,6 +40,7 @@ class Bench:
     """What the rows of one dataset have in common."""
 
     checkpoint: Path
+    weights_hash: str
     splits: Splits
     config: BenchConfig
     stranded: bool
@@ -74,7 +75,7 @@ class Bench:
 
         return TunedRow(
             base,
-            weights_hash(self.checkpoint) if row == MODEL else "random",
+            self.weights_hash if row == MODEL else "random",
             tokens,
             self.splits,
             self.finetune,
@@ -87,8 +88,8 @@ class Bench:
 
     def _fitted(self, row: str, seed: int) -> Run:
         """Fit what has no base to tune, unless it is on disk."""
-        base = weights_hash(self.checkpoint) if row == MODEL else row
-        key = {"base": base, "stranded": self.stranded, "seed": seed} | self.splits.hashes()
+        base = self.weights_hash if row == MODEL else row
+        key = {"base": base, "stranded": self.stranded, "seed": seed} | self.splits.hashes
         folder = self.folder / row / f"seed-{seed}"
         if (found := find_run(folder, key, self.reporter)) is not None:
             return found

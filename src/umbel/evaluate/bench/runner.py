@@ -36,6 +36,7 @@ class _Job:
     """One row of one dataset."""
 
     checkpoint: Path
+    weights_hash: str
     suite: Suite
     dataset: str
     row: str
@@ -43,7 +44,6 @@ class _Job:
     out: Path
     config: BenchConfig
     window_bp: int
-    quiet: bool
 
 
 def bench(
@@ -101,16 +101,18 @@ def bench(
     names, missing = _choose(told, Path(data), datasets, allow_missing)
     model = Path(checkpoint)
     jobs = [
-        _Job(model, told, name, row, Path(data), folder, config, predictor.window_bp, quiet=len(devices) > 1)
+        _Job(model, predictor.weights_hash, told, name, row, Path(data), folder, config, predictor.window_bp)
         for name in names
         for row in ROWS
     ]
-    _run_all(jobs, devices, threads, reporter)
+    if len(devices) > 1:
+        _run_all(jobs, devices, threads, reporter)
     results: dict[str, Any] = {}
     for name in names:
         mine = [job for job in jobs if job.dataset == name]
         dataset, splits = told.dataset(name), _splits(mine[0])
-        rows = {job.row: _bench(job, devices[0], Reporter(quiet=True)).runs(job.row) for job in mine}
+        # On several devices all of this is on disk by now.
+        rows = {job.row: _bench(job, devices[0], reporter).runs(job.row) for job in mine}
         reporter.say(f"{name}: resampling")
         results[name] = {
             "group": dataset.group,
@@ -118,7 +120,7 @@ def bench(
             "species": list(dataset.species),
             "licence": dataset.source.licence,
             "notes": list(dataset.notes),
-            "data": splits.facts | {"hashes": splits.hashes()},
+            "data": splits.facts | {"hashes": splits.hashes},
             "told": list(splits.told),
         } | dataset_table(rows, dataset.metric, n_draws=config.n_draws)
     result = {
@@ -194,6 +196,7 @@ def _bench(job: _Job, device: str, reporter: Reporter) -> Bench:
     dataset = job.suite.dataset(job.dataset)
     return Bench(
         job.checkpoint,
+        job.weights_hash,
         _splits(job),
         job.config,
         # Where nobody says that a label holds for both strands, it is asked of the strand given.
@@ -206,11 +209,7 @@ def _bench(job: _Job, device: str, reporter: Reporter) -> Bench:
 
 
 def _run_all(jobs: Sequence[_Job], devices: Sequence[str], threads: int, reporter: Reporter) -> None:
-    """Compute every row, one at a time on each device."""
-    if len(devices) == 1:
-        for job in jobs:
-            _bench(job, devices[0], reporter).runs(job.row)
-        return
+    """Compute every row, one at a time on each of several devices."""
     bar = reporter.start("benchmark", len(jobs), "rows")
     context = multiprocessing.get_context("spawn")
     places = context.SimpleQueue()
@@ -229,4 +228,4 @@ def _take_device(places: Any) -> None:
 
 
 def _run_elsewhere(job: _Job) -> None:
-    _bench(job, _DEVICE[0], Reporter(quiet=job.quiet)).runs(job.row)
+    _bench(job, _DEVICE[0], Reporter(quiet=True)).runs(job.row)

@@ -70,7 +70,7 @@ class TunedRow:
     def _key(self, lr: float, seed: int) -> dict[str, Any]:
         free = ("seeds", "lr", "micro_batch_tokens", "save_every_steps", "activation_checkpointing")
         settings = {name: value for name, value in to_dict(self.config).items() if name not in free}
-        return {"base": self.base_hash, "settings": settings, "lr": lr, "seed": seed} | self.splits.hashes()
+        return {"base": self.base_hash, "settings": settings, "lr": lr, "seed": seed} | self.splits.hashes
 
     def _run(self, lr: float, seed: int) -> Run:
         folder, key = self.folder / f"seed-{seed}-lr-{lr:g}", self._key(lr, seed)

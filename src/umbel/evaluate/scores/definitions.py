@@ -45,6 +45,17 @@ def metric_names(task: Task) -> tuple[str, ...]:
     return ("accuracy", "macro_f1", "mcc", "auroc", "auprc")
 
 
+def oriented(metric: str, value: float) -> float:
+    """Turn a value of a metric so that more is better: errors get a minus.
+
+    Examples
+    --------
+    >>> oriented("mse:leaf", 2.0), oriented("mcc", 0.5)
+    (-2.0, 0.5)
+    """
+    return -value if metric.partition(":")[0] in ERRORS else value
+
+
 def score(task: Task, targets: Array, scores: Array) -> dict[str, float | None]:
     """Compute every metric of a task.
 

@@ -77,9 +77,10 @@ def _gradients(learner: FinetuneLearner, batches: Sequence[LabelledBatch], task:
         total += float(loss.detach())
         if output.routings and config.balance_coef:
             loss = loss + config.balance_coef * balance_loss(output.routings, learner.shares, n_tokens)
+            routed.add(output.routings)
         loss.backward()
-        routed.add(output.routings)
-    learner.shares.copy_(routed.shares(routed.flat()))
+    if config.balance_coef:
+        learner.shares.copy_(routed.shares(routed.flat()))
     learner.counted["tokens"] += n_tokens
     return total
 
