@@ -17,7 +17,7 @@ from umbel.data.masking import hide
 from umbel.data.tokenizers import Tokens, describe, load_tokens
 from umbel.data.vocabulary import PAD_ID
 from umbel.errors import CheckpointError, ConfigError
-from umbel.genome.sequence import Codes, Mask, encode, revcomp
+from umbel.genome.sequence import Codes, Mask, N, encode, revcomp
 from umbel.model.backbone import Backbone, Output, count_parameters
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.hf import UmbelForMaskedLM, new_model
@@ -26,11 +26,24 @@ from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 
 Strand = Literal["forward", "revcomp", "both"]
+ONE_STRAND: tuple[Strand, Strand] = ("forward", "revcomp")
 
 TOKENS_PER_BATCH = 16_384
 """Padded tokens of one forward pass; a longer sequence goes alone. It changes memory and speed, not results."""
 LOGITS_AT_ONCE = 2**24
 """Logits of hidden bases that are held at a time."""
+
+
+def require_strand(strand: str) -> None:
+    """See that a strand is one of the three.
+
+    Raises
+    ------
+    ValueError
+        Naming them.
+    """
+    if strand not in (*ONE_STRAND, "both"):
+        raise ValueError(f"strand is {strand!r}: use forward, revcomp or both")
 
 
 class Predictor:
@@ -161,7 +174,9 @@ class Predictor:
             tensor = torch.from_numpy(batch).to(self._device)
             use(tensor, self._model.backbone(tensor), indices)
 
-    def masked_log_probs(self, codes: Sequence[Codes], hidden: Sequence[Mask]) -> list[np.ndarray]:
+    def masked_log_probs(
+        self, codes: Sequence[Codes], hidden: Sequence[Mask], strand: Strand = "forward"
+    ) -> list[np.ndarray]:
         """Say how likely each base is at hidden positions, all of a sequence's hidden at once.
 
         Parameters
@@ -171,6 +186,9 @@ class Predictor:
         hidden
             Where to hide the base behind ``[MASK]``, ``(L_i,)`` bool each. Every k-mer that covers a hidden base
             is masked; its visible bases count as known.
+        strand
+            ``forward`` as given; ``revcomp``: read as reverse complement; ``both``: the mean of the two readings'
+            log-probabilities. Rows and columns are those of the sequence as given, whatever the reading.
 
         Returns
         -------
@@ -182,9 +200,19 @@ class Predictor:
         ConfigError
             If the tokens are learnt words.
         ValueError
-            If a sequence is shorter than one token.
+            If a sequence is shorter than one token, or the strand is none of the three.
         """
         self.require_base_probabilities()
+        require_strand(strand)
+        if strand == "both":
+            readings = zip(*(self.masked_log_probs(codes, hidden, one) for one in ONE_STRAND), strict=True)
+            return [(forward + other) / 2 for forward, other in readings]
+        if strand == "revcomp":
+            turned = self._masked_log_probs([revcomp(s) for s in codes], [mask[::-1] for mask in hidden])
+            return [logs[::-1, ::-1] for logs in turned]
+        return self._masked_log_probs(codes, hidden)
+
+    def _masked_log_probs(self, codes: Sequence[Codes], hidden: Sequence[Mask]) -> list[np.ndarray]:
         tokens = self.tokens
         assert not isinstance(tokens, BpeTokens)
         encodings = self._encode(codes)
@@ -215,6 +243,47 @@ class Predictor:
         self._run(ids, use)
         return results
 
+    def pseudo_log_probs(
+        self, codes: Sequence[Codes], phases: Sequence[Codes], strand: Strand = "forward"
+    ) -> list[np.ndarray]:
+        """Say how likely each base is, every one hidden once, those of one phase together.
+
+        Parameters
+        ----------
+        codes
+            Sequences, ``(L_i,)`` each.
+        phases
+            uint8 ``(L_i,)`` each: the pass in which a base is hidden, such as
+            :func:`umbel.predict.phases.strided` gives; a sequence takes as many passes as it has phases.
+        strand
+            As in :meth:`masked_log_probs`.
+
+        Returns
+        -------
+        One ``(L_i, 4)`` float32 array a sequence: natural-log probabilities of A, C, G and T at each base; NaN where
+        the base is N, which is never hidden.
+
+        Raises
+        ------
+        ConfigError, ValueError
+            As :meth:`masked_log_probs`; or if phases have another length than their sequence.
+        """
+        shown: list[Codes] = []
+        hidden: list[Mask] = []
+        source: list[int] = []
+        for i, (sequence, phase) in enumerate(zip(codes, phases, strict=True)):
+            if sequence.shape != phase.shape:
+                raise ValueError(f"sequence {i} has {len(sequence)} bases, and its phases are {len(phase)}")
+            known = sequence < N
+            for number in np.unique(phase[known]).tolist():
+                shown.append(sequence)
+                hidden.append(known & (phase == number))
+                source.append(i)
+        results = [np.full((len(sequence), 4), np.nan, np.float32) for sequence in codes]
+        for i, mask, logs in zip(source, hidden, self.masked_log_probs(shown, hidden, strand), strict=True):
+            results[i][mask] = logs
+        return results
+
     def embed(self, sequences: Sequence[Codes] | Sequence[str], strand: Strand = "both") -> np.ndarray:
         """Average the last hidden state over the tokens of real bases (A, C, G, T) of each sequence.
 
@@ -236,8 +305,7 @@ class Predictor:
             If a sequence has no real base, a letter that is no nucleotide, or fewer bases than one token, or the
             strand is none of the three.
         """
-        if strand not in ("forward", "revcomp", "both"):
-            raise ValueError(f"strand is {strand!r}: use forward, revcomp or both")
+        require_strand(strand)
         codes = [encode(s.encode())[0] if isinstance(s, str) else s for s in sequences]
         empty = [i for i, sequence in enumerate(codes) if not (sequence < 4).any()]
         if empty:

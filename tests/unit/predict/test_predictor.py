@@ -12,6 +12,7 @@ from umbel.data.tokenizers import describe
 from umbel.errors import BackendError, CheckpointError, ConfigError
 from umbel.genome.sequence import revcomp
 from umbel.model.hf import new_model
+from umbel.predict.phases import strided
 from umbel.predict.predictor import Predictor, load
 
 
@@ -174,3 +175,39 @@ def test_refusals(predictor, toy_training):
         predictor.embed([np.zeros(3, np.uint8)], "sideways")
     with pytest.raises(BackendError, match="no such device"):
         Predictor.load(toy_training, device="abacus")
+
+
+def test_the_other_strand_by_hand(predictor):
+    codes = sequences(4)
+    hidden = [np.arange(len(sequence)) % 5 == 1 for sequence in codes]
+    forward = predictor.masked_log_probs(codes, hidden)
+    other = predictor.masked_log_probs(codes, hidden, "revcomp")
+    both = predictor.masked_log_probs(codes, hidden, "both")
+    for i, sequence in enumerate(codes):
+        length = len(sequence)
+        turned = [[3, 2, 1, 0, 4][base] for base in sequence[::-1]]
+        mask = np.array([hidden[i][length - 1 - j] for j in range(length)])
+        told = predictor.masked_log_probs([np.array(turned, np.uint8)], [mask])[0]
+        # Row by row back to the base as given, column by column to the letter as given.
+        expected = np.array([[told[len(told) - 1 - row][3 - base] for base in range(4)] for row in range(len(told))])
+        np.testing.assert_allclose(other[i], expected, atol=1e-5)
+        np.testing.assert_allclose(both[i], (forward[i] + expected) / 2, atol=1e-5)
+    assert np.abs(forward[2] - other[2]).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["single", "words"])
+def test_pseudo_log_probs_hide_phase_by_phase(predictor, words, kind):
+    model = predictor if kind == "single" else words
+    codes = sequences(5, (31, 64))
+    phases = [strided(31, 4), np.repeat(np.array([3, 0], np.uint8), 32)]
+    found = model.pseudo_log_probs(codes, phases, "both")
+    for i, sequence in enumerate(codes):
+        assert np.isnan(found[i][sequence == 4]).all()
+        for number in set(phases[i].tolist()):
+            mask = (phases[i] == number) & (sequence < 4)
+            alone = model.masked_log_probs([sequence], [mask], "both")[0]
+            np.testing.assert_allclose(found[i][mask], alone, atol=1e-5)
+    with pytest.raises(ValueError, match="sequence 0 has 31 bases, and its phases are 30"):
+        model.pseudo_log_probs(codes, [strided(30), strided(64)])
+    with pytest.raises(ValueError, match="n_passes is 0"):
+        strided(3, 0)
