@@ -15,6 +15,7 @@ from umbel.data.labelled.batches import (
     within_budget,
 )
 from umbel.data.labelled.examples import Examples
+from umbel.data.labelled.outputs import outputs_of
 from umbel.data.labelled.task import Task
 from umbel.errors import ConfigError, LabelError
 from umbel.genome.sequence import revcomp
