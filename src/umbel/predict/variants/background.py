@@ -113,30 +113,29 @@ def score_background(
         If the folder belongs to another call.
     """
     todo = sorted(shapes)
-    parts = open_parts(folder, {"classes": [str(shape) for shape in todo]})
-    counts = [len(range(0, settings.background, DRAWS_PER_PART))] * len(todo)
-    done = min(len(parts) * DRAWS_PER_PART, settings.background * len(todo))
+    folders = {
+        shape: folder / f"{'sub' if shape.is_substitution else 'other'}-{shape.n_ref}-{shape.n_alt}" for shape in todo
+    }
+    parts = {shape: open_parts(folders[shape], {"class": str(shape)}) for shape in todo}
+    done = sum(min(len(there) * DRAWS_PER_PART, settings.background) for there in parts.values())
     task = reporter.start("background", settings.background * len(todo), "random variants", done=done)
-    result: Scores = {}
-    number = 0
-    for shape, n_parts in zip(todo, counts, strict=True):
-        windows: list[VariantWindow] | None = None
-        tables = []
-        for i in range(n_parts):
-            if number >= len(parts):
-                if windows is None:
-                    windows = draw_variants(shape, settings.background, genome, limits, settings.seed)
-                some = windows[i * DRAWS_PER_PART : (i + 1) * DRAWS_PER_PART]
-                kind: Kind = "snv" if shape.is_substitution else "complex"
-                values = score_windows(predictor, some, settings, head, kind)
-                parts.append(write_part(folder, number, pa.table(values)))
-                task.advance(min(DRAWS_PER_PART, settings.background - i * DRAWS_PER_PART))
-            tables.append(pq.read_table(parts[number]))
-            number += 1
-        whole = pa.concat_tables(tables)
-        result[shape] = {name: whole[name].to_numpy() for name in whole.column_names}
+    for shape, there in parts.items():
+        firsts = range(0, settings.background, DRAWS_PER_PART)
+        windows: list[VariantWindow] = []
+        if len(there) < len(firsts):
+            windows = draw_variants(shape, settings.background, genome, limits, settings.seed)
+        kind: Kind = "snv" if shape.is_substitution else "complex"
+        for first in firsts[len(there) :]:
+            values = score_windows(predictor, windows[first : first + DRAWS_PER_PART], settings, head, kind)
+            there.append(write_part(folders[shape], len(there), pa.table(values)))
+            task.advance(min(DRAWS_PER_PART, settings.background - first))
     task.close()
-    return result
+    return {shape: _joined(there) for shape, there in parts.items()}
+
+
+def _joined(parts: list[Path]) -> dict[str, Values]:
+    whole = pa.concat_tables(map(pq.read_table, parts))
+    return {name: whole[name].to_numpy() for name in whole.column_names}
 
 
 def read_background(path: Path, identity: Mapping[str, object]) -> Scores:

@@ -173,7 +173,10 @@ def _info(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[str]:
 def write_vcf(
     vcf: VcfFile, parts: Sequence[Path], target: Path, header: Sequence[str], columns: Sequence[str], found: Survey
 ) -> Written:
-    """Write the records, in their order, as bgzip, and an index beside it where they are sorted."""
+    """Write the records, in their order, as bgzip, and an index beside it where they are sorted.
+
+    The index is tbi, or csi where a contig, or a record, goes beyond what tbi reaches.
+    """
     tally = _Tally()
     groups = groupby(_rows(parts), key=lambda row: row["record"])
     with whole_file(target) as temporary:
@@ -191,8 +194,7 @@ def write_vcf(
 
 
 def _write_index(target: Path, found: Survey) -> Path:
-    """Index by tabix: tbi, or csi where a record lies beyond what tbi reaches."""
-    is_long = found.last_bp > TABIX_LIMIT_BP
+    is_long = found.longest_bp > TABIX_LIMIT_BP
     index = target.with_name(target.name + (".csi" if is_long else ".tbi"))
     with whole_file(index) as temporary:
         pysam.tabix_index(str(target), preset="vcf", csi=is_long, index=str(temporary), force=True, keep_original=True)

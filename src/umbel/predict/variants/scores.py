@@ -20,6 +20,9 @@ SEQUENCES_AT_ONCE = 64
 """Different windows that are held with all their passes; it changes memory, not results."""
 
 
+_NOTHING = np.zeros(0, np.uint8)
+
+
 class HeadScore(Protocol):
     """A tuned head as a score; see :class:`~umbel.predict.variants.head_score.HeadDifference`."""
 
@@ -30,7 +33,7 @@ class HeadScore(Protocol):
         ...
 
 
-class _Distinct:
+class DistinctSequences:
     """Sequences to compute, each of them once."""
 
     def __init__(self) -> None:
@@ -38,7 +41,7 @@ class _Distinct:
         self.sequences: list[Codes] = []
         self.beside: list[npt.NDArray[np.generic]] = []
 
-    def add(self, codes: Codes, beside: npt.NDArray[np.generic]) -> int:
+    def add(self, codes: Codes, beside: npt.NDArray[np.generic] = _NOTHING) -> int:
         """Give the number of this sequence and what goes with it, a new one if neither was there together."""
         key = (codes.tobytes(), beside.tobytes())
         if key not in self._index:
@@ -58,9 +61,6 @@ class _Distinct:
         return results
 
 
-_NOTHING = np.zeros(0, np.uint8)
-
-
 def log_likelihood_ratios(predictor: Predictor, windows: Sequence[VariantWindow]) -> Values:
     r"""Compare the two alleles of substitutions by the probabilities of their bases, all of them hidden at once.
 
@@ -73,7 +73,7 @@ def log_likelihood_ratios(predictor: Predictor, windows: Sequence[VariantWindow]
     -------
     ``(n,)``; below 0 the model expects the reference rather than the allele.
     """
-    todo = _Distinct()
+    todo = DistinctSequences()
     place = [todo.add(window.ref, window.changed) for window in windows]
 
     def compute(codes: list[Codes], hidden: list[npt.NDArray[np.generic]]) -> list[np.ndarray]:
@@ -107,7 +107,7 @@ def pseudo_likelihood_differences(predictor: Predictor, windows: Sequence[Varian
     ----------
     Salazar et al. 2020, "Masked Language Model Scoring", doi:10.18653/v1/2020.acl-main.240.
     """
-    todo = _Distinct()
+    todo = DistinctSequences()
     places = [
         tuple(
             todo.add(window.sequence(letters), window.phases(len(letters), n_passes))
@@ -130,8 +130,8 @@ def pseudo_likelihood_differences(predictor: Predictor, windows: Sequence[Varian
 
 def embedding_distances(predictor: Predictor, windows: Sequence[VariantWindow]) -> Values:
     """Take the Euclidean distance between the mean embeddings of the two windows, both strands averaged, ``(n,)``."""
-    todo = _Distinct()
-    places = [(todo.add(window.ref, _NOTHING), todo.add(window.alt, _NOTHING)) for window in windows]
+    todo = DistinctSequences()
+    places = [(todo.add(window.ref), todo.add(window.alt)) for window in windows]
     vectors = todo.each(lambda codes, _: list(predictor.embed(codes, "both")))
     differences = [vectors[alt].astype(np.float64) - vectors[ref] for ref, alt in places]
     return np.array([np.sqrt((difference**2).sum()) for difference in differences])

@@ -31,8 +31,8 @@ class Survey:
         Records on each contig, as the VCF names it, in the order in which they first occur.
     is_sorted
         Whether an index can be made: each contig in one stretch, positions never falling.
-    last_bp
-        Last base of any record.
+    longest_bp
+        What an index has to reach: the longest contig with records, or the last base of any record.
     classes
         Classes of random variants that the alleles are to be compared with.
     """
@@ -40,11 +40,11 @@ class Survey:
     n_records: int = 0
     records_of: dict[str, int] = field(default_factory=dict)
     is_sorted: bool = True
-    last_bp: int = 0
+    longest_bp: int = 0
     classes: set[Shape] = field(default_factory=set)
 
 
-def survey(vcf: VcfFile, names: Mapping[str, str], longest: int) -> Survey:
+def survey(vcf: VcfFile, names: Mapping[str, str], reference: Reference, longest: int) -> Survey:
     """Read a file through.
 
     Parameters
@@ -69,19 +69,22 @@ def survey(vcf: VcfFile, names: Mapping[str, str], longest: int) -> Survey:
         found.is_sorted &= record.pos >= pos
         pos = record.pos
         found.records_of[contig] = found.records_of.get(contig, 0) + 1
-        found.last_bp = max(found.last_bp, record.pos + len(record.ref) - 1)
-        if "<" in record.fields[4]:
-            found.last_bp = max(
-                found.last_bp, *(record.pos + (symbolic_length(record, i) or 0) for i in _alleles(record))
-            )
+        found.longest_bp = max(found.longest_bp, _last_bp(record))
         if contig in names:
             shapes.update(_shapes(record, longest))
+    for contig in found.records_of:
+        declared = vcf.header.contigs.get(contig) or 0
+        there = reference.lengths[names[contig]] if contig in names else 0
+        found.longest_bp = max(found.longest_bp, declared, there)
     found.classes = {one for shape in shapes for one, _ in classes_of(shape, longest)}
     return found
 
 
-def _alleles(record: VcfRecord) -> range:
-    return range(len(record.alts))
+def _last_bp(record: VcfRecord) -> int:
+    """Give the last base that an index has to reach."""
+    last = record.pos + len(record.ref) - 1
+    end = record.info("END") if "END=" in record.fields[7] else None
+    return max(last, int(end)) if end and end.isdecimal() else last
 
 
 def _shapes(record: VcfRecord, longest: int) -> list[Shape]:
@@ -140,11 +143,9 @@ def read_contig_map(path: str | Path, reference: Reference) -> dict[str, str]:
     return names
 
 
-class Names(dict[str, str]):
-    """Contig of the reference by contig of the VCF: as the map says, and for names that it does not have verbatim."""
-
-    def __init__(self, reference: Reference, told: Mapping[str, str]):
-        super().__init__({name: name for name in reference.lengths} | dict(told))
+def contig_names(reference: Reference, told: Mapping[str, str]) -> dict[str, str]:
+    """Give the reference's contig by the VCF's: as the map says, and names that it does not have verbatim."""
+    return {name: name for name in reference.lengths} | dict(told)
 
 
 def require_lengths(vcf: VcfFile, found: Survey, names: Mapping[str, str], reference: Reference) -> None:
