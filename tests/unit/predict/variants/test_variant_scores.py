@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from toys import toy_run
 from variant_fakes import PlantedPredictor, random_letters, write_genome
 
+from umbel.data.kmers import KmerTokens
 from umbel.genome.reference import Reference
 from umbel.genome.sequence import encode, revcomp
 from umbel.genome.variant import Variant
-from umbel.predict.predictor import load
+from umbel.model.hf import new_model
+from umbel.predict.predictor import Predictor
 from umbel.predict.variants.scores import (
     embedding_distances,
     log_likelihood_ratios,
@@ -21,8 +24,8 @@ MASK, FIRST_BASE = 3, 7
 
 
 @pytest.fixture(scope="module")
-def predictor(toy_training):
-    return load(toy_training, device="cpu")
+def predictor():
+    return Predictor(new_model(toy_run().model, 256, 0), "random-0", torch.device("cpu"), KmerTokens(1))
 
 
 @pytest.fixture(scope="module")
