@@ -232,9 +232,7 @@ class Backbone(nn.Module):
         self._require_length(input_ids.shape[1] if segments is None else segments.places.shape[1])
         spans = None if real is None else spans_of(real)
         if segments is None and inference.is_possible(self):
-            hidden, found, streams = inference.run(
-                self, input_ids, spans, keep_stream=keep_stream, n_layers=n_layers
-            )
+            hidden, found, streams = inference.run(self, input_ids, spans, keep_stream=keep_stream, n_layers=n_layers)
             return Output(hidden, found, streams)
         stream, branch = None, self.embedding(input_ids)
         kept, routings = [branch], []
