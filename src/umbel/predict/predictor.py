@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.pooling import Pool
 from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from umbel.predict.head import Head
+    from umbel.predict.variants.scoring import VariantsResult
+    from umbel.predict.variants.settings import VariantSettings
+    from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
 Pooling = Literal["mean", "max", "first", "last"]
@@ -417,6 +425,36 @@ class Predictor:
             self._run([encoding.ids for encoding in encodings], use)
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
+
+    def score_variants(
+        self,
+        vcf: str | Path,
+        reference: str | Path,
+        out: str | Path | None = None,
+        *,
+        settings: VariantSettings | None = None,
+        head: Head | str | Path | None = None,
+        contig_map: str | Path | None = None,
+        background_file: str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> VariantsResult | pa.Table:
+        """Score the variants of a VCF file: :func:`umbel.predict.variants.scoring.score_variants`.
+
+        Without ``out`` a table is given that has a row for each record and allele, and nothing is written.
+        """
+        from umbel.predict.variants import scoring
+
+        return scoring.score_or_give(
+            self,
+            vcf,
+            reference,
+            out,
+            settings=settings,
+            head=head,
+            contig_map=contig_map,
+            background_file=background_file,
+            reporter=reporter,
+        )
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
