@@ -16,8 +16,10 @@ SHAPES = [(1, 1, 1), (0, 8, 4), (3, 64, 128), (130, 33, 17), (40, 512, 96), (7, 
 @pytest.mark.parametrize(("rows", "n_in", "n_out"), SHAPES)
 def test_sums_are_exact(rows, n_in, n_out):
     """Also where every number is as large as can be, which overflows 16 bits on CPUs without VNNI."""
-    for x in (torch.randn(rows, n_in), torch.full((rows, n_in), 3.0), -torch.ones(rows, n_in)):
-        weight = torch.randn(n_out, n_in).sign() if (x == x.flatten()[:1]).all() else torch.randn(n_out, n_in)
+    full = torch.full((rows, n_in), 3.0)
+    for x, is_full in ((torch.randn(rows, n_in), False), (full, True), (-full, True)):
+        weight = torch.randn(n_out, n_in)
+        weight = weight.sign() if is_full else weight
         rounded = round_rows(x)
         # The same two roundings by numpy, and a sum of whole numbers.
         scale = np.abs(weight.numpy()).max(1, initial=0) / np.float32(127)
