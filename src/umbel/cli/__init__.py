@@ -19,6 +19,7 @@ from umbel.cli import (
     pretrain,
     report,
     scan,
+    search,
     suite,
     tokenizer,
 )
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.command("scan")(scan.scan)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.pooling import Pool
 from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
+
+if TYPE_CHECKING:
+    from umbel.predict.embed.file import EmbedResult
+    from umbel.predict.embed.picture import PictureSettings
+    from umbel.predict.embed.settings import EmbedSettings
+    from umbel.predict.search.query import SearchResult
+    from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
 Pooling = Literal["mean", "max", "first", "last"]
@@ -417,6 +424,62 @@ class Predictor:
             self._run([encoding.ids for encoding in encodings], use)
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
+
+    def embed_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        regions: Sequence[str] = (),
+        settings: EmbedSettings | None = None,
+        search: str | Path | None = None,
+        species: str = "",
+        picture: PictureSettings | None = None,
+        reporter: Reporter | None = None,
+    ) -> EmbedResult:
+        """Embed a FASTA, regions of it, or a BED on ``fasta``; see :func:`umbel.predict.embed.embed_file`."""
+        from umbel.predict.embed.file import embed_file
+
+        return embed_file(
+            self,
+            source,
+            out,
+            fasta=fasta,
+            regions=regions,
+            settings=settings,
+            search=search,
+            species=species,
+            picture=picture,
+            reporter=reporter,
+        )
+
+    def search(
+        self,
+        index: str | Path,
+        query: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        k: int = 10,
+        species: str = "",
+        contig: str = "",
+        interval: str = "",
+        approximate: bool = False,
+    ) -> SearchResult:
+        """Find the rows of an index that are most like a query; see :func:`umbel.predict.search.search`."""
+        from umbel.predict.search.query import search
+
+        return search(
+            self,
+            index,
+            query,
+            fasta=fasta,
+            k=k,
+            species=species,
+            contig=contig,
+            interval=interval,
+            approximate=approximate,
+        )
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
