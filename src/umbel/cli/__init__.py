@@ -20,6 +20,7 @@ from umbel.cli import (
     pretrain,
     report,
     scan,
+    search,
     suite,
     tokenizer,
     variants,
@@ -45,6 +46,7 @@ app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.command("scan")(scan.scan)
 app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)

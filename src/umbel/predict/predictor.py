@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from umbel.predict.head import Head
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
+    from umbel.predict.embed.file import EmbedResult
+    from umbel.predict.embed.picture import PictureSettings
+    from umbel.predict.embed.settings import EmbedSettings
+    from umbel.predict.search.query import SearchResult
     from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
@@ -454,6 +458,62 @@ class Predictor:
             contig_map=contig_map,
             background_file=background_file,
             reporter=reporter,
+        )
+
+    def embed_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        regions: Sequence[str] = (),
+        settings: EmbedSettings | None = None,
+        search: str | Path | None = None,
+        species: str = "",
+        picture: PictureSettings | None = None,
+        reporter: Reporter | None = None,
+    ) -> EmbedResult:
+        """Embed a FASTA, regions of it, or a BED on ``fasta``; see :func:`umbel.predict.embed.embed_file`."""
+        from umbel.predict.embed.file import embed_file
+
+        return embed_file(
+            self,
+            source,
+            out,
+            fasta=fasta,
+            regions=regions,
+            settings=settings,
+            search=search,
+            species=species,
+            picture=picture,
+            reporter=reporter,
+        )
+
+    def search(
+        self,
+        index: str | Path,
+        query: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        k: int = 10,
+        species: str = "",
+        contig: str = "",
+        interval: str = "",
+        approximate: bool = False,
+    ) -> SearchResult:
+        """Find the rows of an index that are most like a query; see :func:`umbel.predict.search.search`."""
+        from umbel.predict.search.query import search
+
+        return search(
+            self,
+            index,
+            query,
+            fasta=fasta,
+            k=k,
+            species=species,
+            contig=contig,
+            interval=interval,
+            approximate=approximate,
         )
 
 
