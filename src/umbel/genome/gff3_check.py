@@ -57,8 +57,8 @@ class _File:
         self.regions: dict[str, tuple[int, int]] = {}
         self.circular: set[str] = set()
         self.named: dict[str, _Identity] = {}
-        # Who names whom: ID, kind of reference, line.
-        self.wanted: list[tuple[str, str, int]] = []
+        # Who names whom: ID, kind of reference, contig and line of the feature that does.
+        self.wanted: list[tuple[str, str, str, int]] = []
         self.ends: list[tuple[str, int, int, int]] = []
         self.n_features = 0
 
@@ -79,9 +79,11 @@ class _File:
 
     def resolve(self) -> Iterator[Problem]:
         """Everything that is named must be there by now."""
-        for identity, kind, number in self.wanted:
+        for identity, kind, contig, number in self.wanted:
             if identity not in self.named:
                 yield Problem(number, f"{kind}={identity}, and no feature has that ID")
+            elif kind == "Parent" and self.named[identity].contig != contig:
+                yield Problem(number, f"Parent={identity}, which lies on another contig")
         self.wanted = []
 
     def feature(self, number: int, text: str) -> Iterator[Problem]:
@@ -144,9 +146,9 @@ class _File:
         if found.get("Is_circular") == "true":
             self.circular.add(contig)
         parents = tuple(unquote(parent) for parent in found["Parent"].split(",")) if "Parent" in found else ()
-        self.wanted += [(parent, "Parent", number) for parent in parents]
+        self.wanted += [(parent, "Parent", contig, number) for parent in parents]
         if "Derives_from" in found:
-            self.wanted.append((unquote(found["Derives_from"]), "Derives_from", number))
+            self.wanted.append((unquote(found["Derives_from"]), "Derives_from", contig, number))
         if "ID" not in found:
             return
         identity = unquote(found["ID"])

@@ -16,7 +16,7 @@ chr1\t.\tgene\t1\t900\t.\t+\t.\tID=g;Name=one%2Ctwo
 chr1\t.\tmRNA\t1\t900\t.\t+\t.\tID=t;Parent=g
 chr1\t.\texon\t1\t900\t1e-3\t+\t.\tParent=t
 chr1\tus\tCDS\t1\t90\t.\t+\t0\tID=c;Parent=t
-chr1\tus\tCDS\t101\t190\t.\t+\t2\tID=c;Parent=t
+chr1\tus\tCDS\t101\t190\t.\t+\t0\tID=c;Parent=t
 ###
 sc%3Eaf:7\t.\tSO:0000657\t11\t500\t-3.5\t.\t.\tNote=a,b;colour=red
 chr1\t.\tregion\t5\t6\t.\t?\t.\t.
@@ -68,6 +68,7 @@ def test_a_right_file_has_no_problem(tmp_path):
         ("ID=t;", "ID=g;", 6, "ID=g is that of another feature, in line 5"),
         ("CDS\t101\t190", "CDS\t1\t90", 9, "ID=c has this place already"),
         ("Parent=g", "Parent=h", 6, "Parent=h, and no feature has that ID"),
+        ("ID=t;", "ID=t;\nchr2\t.\texon\t1\t2\t.\t+\t.\t", 7, "Parent=g, which lies on another contig"),
         ("Name=one%2Ctwo", "Derives_from=zz", 5, "Derives_from=zz, and no feature has that ID"),
         ("Name=one%2Ctwo", "Parent=t", 5, "ID=g is its own ancestor"),
     ],
