@@ -10,8 +10,8 @@ import torch
 
 from umbel.config import ModelConfig
 from umbel.config.finetuning import AdapterConfig
+from umbel.model.adapters.attach import Adapter, attach
 from umbel.model.hf import UmbelConfig, UmbelForSequenceClassification, new_model
-from umbel.train.adapters.attach import Adapter, attach
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 2, "ffn_hidden": 24, "n_experts": 4, "n_heads": 2, "d_state": 4}
 EVERYTHING = ("mixers", "ffn", "experts", "router", "dt_proj")

@@ -1,6 +1,6 @@
 """Make the example data again from the public files: cut pieces of two chromosomes and their genes.
 
-Needs ``pip install py2bit``. PROVENANCE.md says where the four input files come from.
+Needs ``pip install py2bit``. PROVENANCE.md says where the five input files come from.
 """
 
 from __future__ import annotations
@@ -69,6 +69,24 @@ def gff3_text(source: Path, pieces: Iterable[Piece]) -> str:
     return "\n".join(out) + "\n"
 
 
+def vcf_text(source: Path, pieces: Iterable[Piece], contig: str) -> str:
+    """VCF of the records of ``contig`` that lie in a piece, counted from the piece's start; all columns as they are."""
+    with gzip.open(source, "rt", encoding="utf-8") as handle:
+        lines = handle.read().splitlines()
+    kinds = ("##fileformat", "##FILTER", "##FORMAT", "##INFO")
+    out = [line for line in lines if line.startswith(kinds)]
+    pieces = list(pieces)
+    out += [f"##contig=<ID={piece.name},length={piece.end - piece.start}>" for piece in pieces]
+    out += [line for line in lines if line.startswith("#CHROM")]
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    for piece in pieces:
+        for fields in rows:
+            place = int(fields[1]) - piece.start
+            if fields[0] == contig and 1 <= place <= piece.end - piece.start:
+                out.append("\t".join([piece.name, str(place), *fields[2:]]))
+    return "\n".join(out) + "\n"
+
+
 def with_relations(rows: list[list[str]]) -> Iterator[tuple[list[str], str, list[str]]]:
     """Yield each row with its ID and the IDs of its parents."""
     for fields in rows:
@@ -106,6 +124,7 @@ def main() -> None:
     parser.add_argument("thaliana_gff3", type=Path, help="its genes, GFF3, gzip")
     parser.add_argument("arenosa_2bit", type=Path, help="Arabidopsis arenosa AARE701a chromosome 1, soft-masked")
     parser.add_argument("arenosa_gff3", type=Path, help="its genes, GFF3, gzip")
+    parser.add_argument("accession_vcf", type=Path, help="SNPs of an accession of A. thaliana, VCF, gzip")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -114,6 +133,7 @@ def main() -> None:
         "thaliana.gff3.gz": gzipped(gff3_text(args.thaliana_gff3, THALIANA)),
         "arenosa.fa.gz": bgzipped(fasta_text(args.arenosa_2bit, ARENOSA, "Arabidopsis arenosa AARE701a chromosome 1")),
         "arenosa.gff3.gz": gzipped(gff3_text(args.arenosa_gff3, ARENOSA)),
+        "accession.vcf": vcf_text(args.accession_vcf, THALIANA, "Chr1").encode(),
     }
     for name, data in files.items():
         (args.out / name).write_bytes(data)

@@ -9,10 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from umbel.config.finetuning import AdapterConfig
 from umbel.model import inference
+from umbel.model.adapters.attach import attach
+from umbel.model.adapters.merge import merge
 from umbel.model.backbone import Block
 from umbel.ops import backends
-from umbel.train.adapters.attach import attach
-from umbel.train.adapters.merge import merge
 
 MIXERS_M = [
     {"fusion": fusion, "tie_projections": tied}

@@ -23,12 +23,12 @@ from umbel.evaluate.scores.definitions import metric_names, why_collapsed
 from umbel.evaluate.scores.intervals import intervals
 from umbel.evaluate.stages import code_version
 from umbel.files import sha256_json, write_json
+from umbel.model.adapters.files import AdapterCard, load_adapter, save_adapter
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.tuned import load_tuned, save_tuned
 from umbel.ops.devices import resolve_device
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.adapters.files import AdapterCard, load_adapter, save_adapter
 from umbel.train.finetune.tune import Tuned
 
 RESULT_FILE = "finetune.json"

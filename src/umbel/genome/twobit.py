@@ -85,10 +85,7 @@ def read_twobit(
                 record = reader.record(name, offset)
                 for start in range(0, record.length, piece_bp):
                     end = min(start + piece_bp, record.length)
-                    codes = reader.bases(record, start, end)
-                    n_unknown = fill(codes, record.n_runs, start, np.uint8(N))
-                    soft_mask: Mask = np.zeros(end - start, bool)
-                    fill(soft_mask, record.soft_runs, start, np.True_)
+                    codes, soft_mask, n_unknown = reader.stretch(record, start, end)
                     letters = {"N": n_unknown} if n_unknown else {}
                     yield FastaPiece(name, start, codes, soft_mask, letters, 0, end == record.length)
                     if on_bytes:
@@ -98,6 +95,44 @@ def read_twobit(
                 on_bytes(reader.size - told)
     except OSError as error:
         raise FastaError(f"cannot be read: {error.strerror or error}.", path) from error
+
+
+class TwoBit:
+    """A 2bit file read at any place; what stands before the bases of the contig read last is kept.
+
+    Attributes
+    ----------
+    lengths
+        Bases of each contig, in the order of the index.
+
+    Raises
+    ------
+    FastaError
+        As :func:`read_twobit`.
+    """
+
+    def __init__(self, path: str | Path):
+        self._handle = open(path, "rb")  # noqa: SIM115 - closed by close()
+        try:
+            self._reader = _Reader(path, self._handle)
+            self._offsets = dict(self._reader.index())
+            self.lengths = {name: self._reader.length(name, offset) for name, offset in self._offsets.items()}
+        except BaseException:
+            self._handle.close()
+            raise
+        self._known: tuple[str, _Record] | None = None
+
+    def read(self, contig: str, start: int, end: int) -> tuple[Codes, Mask]:
+        """Read bases ``start`` to ``end``, which must be inside the contig, and their soft mask."""
+        if self._known is None or self._known[0] != contig:
+            self._known = contig, self._reader.record(contig, self._offsets[contig])
+        record = self._known[1]
+        codes, soft_mask, _ = self._reader.stretch(record, start, end)
+        return codes, soft_mask
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
 
 
 class _Reader:
@@ -143,13 +178,19 @@ class _Reader:
             (offset_of[name],) = struct.unpack(f"{self.order}I", self.take(4, "its index"))
         return list(offset_of.items())
 
-    def record(self, name: str, offset: int) -> _Record:
-        """Read what stands before the bases of a contig."""
+    def length(self, name: str, offset: int) -> int:
+        """Read how many bases a contig has."""
         where = f"contig {name!r}"
         self.handle.seek(offset)
         length = int(self.numbers(1, where)[0])
         if not length:
             raise self.refusal(f"{where} has no sequence. Remove the record, or complete the file.")
+        return length
+
+    def record(self, name: str, offset: int) -> _Record:
+        """Read what stands before the bases of a contig."""
+        where = f"contig {name!r}"
+        length = self.length(name, offset)
         n_runs = self._runs(name, length, "N")
         soft_runs = self._runs(name, length, "soft mask")
         self.take(4, where)
@@ -169,6 +210,14 @@ class _Reader:
                 "Copy or download it again."
             )
         return np.column_stack((starts, ends))
+
+    def stretch(self, record: _Record, start: int, end: int) -> tuple[Codes, Mask, int]:
+        """Codes and soft mask of bases ``start`` to ``end``, and how many of them are N."""
+        codes = self.bases(record, start, end)
+        n_unknown = fill(codes, record.n_runs, start, np.uint8(N))
+        soft_mask: Mask = np.zeros(end - start, bool)
+        fill(soft_mask, record.soft_runs, start, np.True_)
+        return codes, soft_mask, n_unknown
 
     def bases(self, record: _Record, start: int, end: int) -> Codes:
         """Codes of bases ``start`` to ``end``, runs of N not yet among them."""

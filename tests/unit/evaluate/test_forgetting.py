@@ -14,9 +14,9 @@ from umbel.data.kmers import KmerTokens
 from umbel.errors import ConfigError, CorpusError
 from umbel.evaluate.forgetting import ALL, forgetting, forgetting_lines
 from umbel.evaluate.masked_loss import score_windows
+from umbel.model.adapters.merge import merge
 from umbel.model.hf import new_model
 from umbel.predict.predictor import Predictor
-from umbel.train.adapters.merge import merge
 
 RICH, POOR = (0.4, 0.1, 0.1, 0.4), (0.1, 0.4, 0.4, 0.1)
 

@@ -15,6 +15,8 @@ from umbel.data.labelled.batches import LabelledBatch
 from umbel.data.labelled.examples import Examples, is_known
 from umbel.data.labelled.lengths import Split
 from umbel.data.tokenizers import Tokens
+from umbel.model.adapters.attach import Adapter, attach
+from umbel.model.adapters.audit import probe_gradients
 from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.recomputation import checkpoint_blocks
@@ -22,8 +24,6 @@ from umbel.model.routing import Routing
 from umbel.model.tuned import Tuned as TunedModel
 from umbel.model.tuned import with_head
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.adapters.attach import Adapter, attach
-from umbel.train.adapters.audit import probe_gradients
 from umbel.train.finetune.fitting import Fitted, Judge, fit
 from umbel.train.finetune.outputs import to_device
 from umbel.train.speed import FORWARD_AND_BACKWARD

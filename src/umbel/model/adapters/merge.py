@@ -8,9 +8,9 @@ from typing import Any, cast
 from torch import nn
 
 from umbel.errors import AdapterError
+from umbel.model.adapters.attach import NAME, Adapter
 from umbel.model.effective_weights import is_wrapped
 from umbel.model.hf import UmbelPreTrainedModel
-from umbel.train.adapters.attach import NAME, Adapter
 
 
 def merge(adapter: Adapter) -> UmbelPreTrainedModel:
@@ -31,7 +31,7 @@ def merge(adapter: Adapter) -> UmbelPreTrainedModel:
     >>> from umbel.config import ModelConfig
     >>> from umbel.config.finetuning import AdapterConfig
     >>> from umbel.model.hf import new_model
-    >>> from umbel.train.adapters.attach import attach
+    >>> from umbel.model.adapters.attach import attach
     >>> model = new_model(ModelConfig(n_layers=2, d_model=32, ffn_hidden=64, n_experts=2), 256, seed=0)
     >>> names = list(model.state_dict())
     >>> list(merge(attach(model, AdapterConfig(), seed=0)).state_dict()) == names

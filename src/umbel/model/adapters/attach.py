@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from umbel.config.finetuning import AdapterConfig
 from umbel.errors import AdapterError, ConfigError
+from umbel.model.adapters.targets import Target, find_targets
 from umbel.model.effective_weights import is_wrapped
 from umbel.model.hf import UmbelPreTrainedModel
 from umbel.model.moe import MoE
-from umbel.train.adapters.targets import Target, find_targets
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

@@ -14,11 +14,11 @@ from umbel.data.kmers import KmerTokens
 from umbel.data.tokenizers import hf_tokenizer
 from umbel.errors import AdapterError
 from umbel.files import sha256_file
+from umbel.model.adapters.attach import expected_warnings
+from umbel.model.adapters.files import AdapterCard, load_adapter, open_adapter, read_card, save_adapter
+from umbel.model.adapters.merge import merge
 from umbel.model.checkpoint import load_checkpoint, save_checkpoint, weights_hash
 from umbel.model.hf import UmbelForMaskedLM, UmbelForSequenceClassification, new_model
-from umbel.train.adapters.attach import expected_warnings
-from umbel.train.adapters.files import AdapterCard, load_adapter, open_adapter, read_card, save_adapter
-from umbel.train.adapters.merge import merge
 
 CONFIG = small_config(n_shared_experts=1)
 
@@ -232,7 +232,7 @@ def test_an_old_folder_is_replaced_whole_or_stays(base, saved, tmp_path, monkeyp
     before = sha256_file(folder / "adapter_model.safetensors")
     adapter = adapted(classifier_on(base), ("mixers",))
     with monkeypatch.context() as patch:
-        patch.setattr("umbel.train.adapters.files._readme", lambda *args: 1 / 0)
+        patch.setattr("umbel.model.adapters.files._readme", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             save_adapter(folder, adapter, card_of(base))
     assert sha256_file(folder / "adapter_model.safetensors") == before and (folder / "left over").is_file()

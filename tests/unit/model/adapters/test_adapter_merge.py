@@ -9,10 +9,10 @@ from torch import nn
 
 from umbel.config.finetuning import AdapterConfig
 from umbel.errors import AdapterError
+from umbel.model.adapters.attach import attach, lora_layers
+from umbel.model.adapters.merge import merge
 from umbel.model.bimamba import BiMamba
 from umbel.model.moe import MoE, Router
-from umbel.train.adapters.attach import attach, lora_layers
-from umbel.train.adapters.merge import merge
 
 
 def test_a_plain_model_comes_out_and_the_adapter_stays():

@@ -9,9 +9,9 @@ from adapted import EVERYTHING, adapted, classifier, language_model, small_confi
 
 from umbel.config.finetuning import AdapterConfig
 from umbel.errors import AdapterError, ConfigError
+from umbel.model.adapters.attach import attach, lora_layers, nearest_rank
+from umbel.model.adapters.targets import Target
 from umbel.model.heads import masked_cross_entropy
-from umbel.train.adapters.attach import attach, lora_layers, nearest_rank
-from umbel.train.adapters.targets import Target
 
 
 def test_parameters_are_counted_exactly():
@@ -65,8 +65,8 @@ def test_nearest_rank_by_hand():
 def test_four_percent_of_the_published_network():
     """Ranks and shares that a table of the adapter's sizes on PlantBiMoE gives: 4.05 % at rank 32."""
     from umbel.config import ModelConfig
+    from umbel.model.adapters.targets import find_targets
     from umbel.model.backbone import Backbone
-    from umbel.train.adapters.targets import find_targets
 
     with torch.device("meta"):
         backbone = Backbone(ModelConfig())

@@ -4,8 +4,8 @@ import pytest
 from adapted import small_config
 
 from umbel.errors import AdapterError
+from umbel.model.adapters.targets import find_targets
 from umbel.model.backbone import Backbone
-from umbel.train.adapters.targets import find_targets
 
 
 def found(pattern, *names, **shape):

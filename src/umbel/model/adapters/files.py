@@ -19,11 +19,11 @@ import umbel
 from umbel.config.finetuning import AdapterConfig
 from umbel.errors import AdapterError, ConfigError
 from umbel.files import sha256_file, whole_folder, write_json
+from umbel.model.adapters.attach import NAME, Adapter, expected_warnings, lora_config, wrap
+from umbel.model.adapters.merge import merge
+from umbel.model.adapters.targets import find_targets
 from umbel.model.checkpoint import load_checkpoint, weights_hash
 from umbel.model.hf import UmbelConfig, UmbelForMaskedLM, UmbelPreTrainedModel
-from umbel.train.adapters.attach import NAME, Adapter, expected_warnings, lora_config, wrap
-from umbel.train.adapters.merge import merge
-from umbel.train.adapters.targets import find_targets
 
 FORMAT, FORMAT_VERSION = "umbel-adapter", 1
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, README_FILE = (

@@ -10,8 +10,8 @@ from torch import nn
 from umbel.config.finetuning import AdapterConfig
 from umbel.errors import AdapterError
 from umbel.model import bimamba, layers
-from umbel.train.adapters.attach import attach, lora_layers
-from umbel.train.adapters.audit import audit_gradients, probe_gradients
+from umbel.model.adapters.attach import attach, lora_layers
+from umbel.model.adapters.audit import audit_gradients, probe_gradients
 
 LABELS = torch.tensor([0, 1, 2])
 

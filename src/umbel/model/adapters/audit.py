@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from umbel.errors import AdapterError
+from umbel.model.adapters.attach import Adapter
 from umbel.model.routing import Routing
-from umbel.train.adapters.attach import Adapter
 
 _SHOWN = 6
 _PROBE_STD = 0.02
