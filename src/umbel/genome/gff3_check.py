@@ -160,7 +160,7 @@ class _File:
         known.places.add(place)
 
     def end(self, number: int) -> Iterator[Problem]:
-        """What can only be said when all has been read."""
+        """Find what can only be said when all has been read."""
         yield from self.resolve()
         for contig, start, end, line in self.ends:
             if contig not in self.regions:
