@@ -1,4 +1,4 @@
-"""What the routers of one layer say of every base: the share of each expert, which is strongest, how undecided it is."""
+"""What one layer's router says of every base: the share of each expert, and how undecided it is."""
 
 from __future__ import annotations
 

@@ -22,8 +22,11 @@ class SaysOutputs(Protocol):
     min_bases: int
     window_bp: int
 
-    def outputs(self, codes: Sequence[Codes], strand: Strand = "forward") -> list[npt.NDArray[Any]]:
-        """Give the head's outputs, shaped as its logits."""
+    def outputs(self, codes: Sequence[Codes], strand: Strand = "forward") -> list[npt.NDArray[np.float32]]:
+        """Give numbers in their units: ``(outputs,)`` or ``(bins, outputs)`` a sequence."""
+
+    def probabilities(self, codes: Sequence[Codes], strand: Strand = "forward") -> list[npt.NDArray[np.float32]]:
+        """Give probabilities of classes or labels: ``(outputs,)`` or ``(L_i, classes)`` a sequence."""
 
 
 class HeadTracks:
@@ -66,17 +69,9 @@ class HeadTracks:
     def read(self, codes: Sequence[Codes]) -> list[Reading]:
         """Read windows; see :class:`umbel.predict.scan.readouts.Readout`."""
         readings = []
-        for output, sequence in zip(self._head.outputs(codes, self._strand), codes, strict=True):
-            values = self._values(np.asarray(output, np.float64)).astype(np.float32)
+        say = self._head.outputs if self.task.is_numbers else self._head.probabilities
+        for output, sequence in zip(say(codes, self._strand), codes, strict=True):
+            table = output[None] if output.ndim == 1 else output
+            values = table[:, self._shown].T.astype(np.float32)
             readings.append(Reading(without_n(values, sequence, self.step_bp)))
         return readings
-
-    def _values(self, output: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Turn ``(outputs,)`` or ``(n, outputs)`` into ``(tracks, n)``."""
-        table = output[None] if output.ndim == 1 else output
-        if self.task.is_classes:
-            shifted = np.exp(table - table.max(1, keepdims=True))
-            table = shifted / shifted.sum(1, keepdims=True)
-        elif self.task.kind == "multilabel":
-            table = np.where(table >= 0, 1 / (1 + np.exp(-np.abs(table))), 1 - 1 / (1 + np.exp(-np.abs(table))))
-        return table[:, self._shown].T.copy()

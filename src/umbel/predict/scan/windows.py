@@ -28,8 +28,8 @@ class Window:
 class Tiling:
     """How every contig is cut, whatever its neighbours, the workers, or the regions asked for.
 
-    Windows of ``window_bp`` follow each other every ``window_bp - overlap_bp`` bases; the last ends with the contig. Two
-    neighbours share their overlap half and half, so that a base is always spoken for by a window in which it lies
+    Windows of ``window_bp`` follow each other every ``window_bp - overlap_bp`` bases; the last ends with the contig.
+    Neighbours share their overlap half and half, so that a base is always spoken for by a window in which it lies
     ``overlap_bp / 2`` from the edge at least, or where the contig ends. A contig shorter than a window is one window.
 
     Attributes
@@ -106,7 +106,7 @@ class Tiling:
         return middle // self.grain_bp * self.grain_bp
 
     def windows_of(self, contig_bp: int, runs: Runs) -> np.ndarray:
-        """Number the windows that speak for a base of merged runs, ``(n,)`` int64 in order.
+        """Find the numbers of the windows that speak for a base of merged runs, ``(n,)`` int64 in order.
 
         Examples
         --------
@@ -119,7 +119,7 @@ class Tiling:
         return np.unique(np.concatenate(found))
 
     def speaker(self, base: int, contig_bp: int) -> int:
-        """Number the window that speaks for a base."""
+        """Find the number of the window that speaks for a base."""
         last = self.n_windows(contig_bp) - 1
         number = min(max(0, base // self.step_bp), last)
         while number and self.window(number, contig_bp).kept_start > base:

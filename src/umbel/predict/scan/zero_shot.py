@@ -68,7 +68,7 @@ def base_scores(logs: np.ndarray, codes: Codes) -> np.ndarray:
     >>> base_scores(np.log(np.array([[0.25] * 4, [0.7, 0.1, 0.1, 0.1]])), np.array([2, 0])).round(3)
     array([[-1.386, -0.357],
            [ 2.   ,  1.357],
-           [-0.   ,  1.946]], dtype=float32)
+           [ 0.   ,  1.946]], dtype=float32)
     """
     table = logs.astype(np.float64)
     own = np.take_along_axis(table, np.minimum(codes, 3).astype(np.int64)[:, None], 1)[:, 0]
