@@ -123,8 +123,10 @@ class _File:
         start, end = int(first), int(last)
         if not 1 <= start <= end:
             yield Problem(number, f"start {start} and end {end} must be 1-based, with start not beyond end")
-        # A region may be told later in the file, and a circular one has features beyond its end.
-        self.ends.append((contig, start, end, number))
+        first_of, last_of = self.regions.get(contig, (0, 0))
+        if not first_of <= start <= end <= last_of:
+            # A region may be told later in the file, and a circular one has features beyond its end.
+            self.ends.append((contig, start, end, number))
         return (start, end)
 
     def _attributes(self, number: int, contig: str, kind: str, place: tuple[int, int], text: str) -> Iterator[Problem]:

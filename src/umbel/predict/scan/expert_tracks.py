@@ -11,7 +11,8 @@ from umbel.errors import ConfigError
 from umbel.genome.sequence import Codes
 from umbel.predict.gates import read_gates, require_expert_layer
 from umbel.predict.predictor import Predictor, Strand, require_strand
-from umbel.predict.scan.readouts import PRECISION, Reading, Track, bin_means
+from umbel.predict.scan.readouts import Reading, bin_means
+from umbel.predict.tracks.track import PRECISION, Track
 
 ExpertMeasure = Literal["weight", "tokens"]
 NO_EXPERT = 255

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from umbel.data.labelled.task import Task
 from umbel.genome.sequence import Codes
 from umbel.predict.predictor import Strand, require_strand
-from umbel.predict.scan.readouts import PRECISION, Reading, Track, file_names, without_n
+from umbel.predict.scan.readouts import Reading, without_n
+from umbel.predict.tracks.track import PRECISION, Track, file_names
 
 
 class SaysOutputs(Protocol):

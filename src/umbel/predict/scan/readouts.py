@@ -10,35 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.genome.sequence import Codes
-
-PRECISION = 2.0**-12
-"""Probabilities, logarithms and entropies are written as multiples of this (0.00024): files are half as large."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """A line of numbers along the genome.
-
-    Attributes
-    ----------
-    name
-        Of its file; see :func:`file_names`.
-    title
-        What it is, for people.
-    unit
-        Of its values.
-    low, high
-        The range in which it is drawn; None lets the viewer choose.
-    precision
-        Values are rounded to multiples of this; 0 leaves them as they are.
-    """
-
-    name: str
-    title: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    precision: float = 0.0
+from umbel.predict.tracks.track import Track
 
 
 @dataclass(frozen=True)
@@ -124,25 +96,3 @@ def bin_means(values: npt.NDArray[np.float32], codes: Codes, bin_bp: int) -> npt
     sums = np.add.reduceat(np.where(known, values, 0).astype(np.float64), starts, axis=1)
     count = np.add.reduceat(known.astype(np.int64), starts)
     return np.where(count > 0, sums / np.maximum(count, 1), np.nan).astype(np.float32)
-
-
-def file_names(labels: Sequence[str]) -> list[str]:
-    """Make file names of labels: letters, digits, dot, minus and underscore stay; each is given once.
-
-    Examples
-    --------
-    >>> file_names(["exon", "5' UTR", "5/ UTR", "../x"])
-    ['exon', '5_UTR', '5_UTR_2', 'x']
-    """
-    found: list[str] = []
-    for number, label in enumerate(labels):
-        kept = "".join(
-            letter if letter.isascii() and (letter.isalnum() or letter in ".-_") else " " for letter in label
-        )
-        plain = "_".join(kept.split()).strip("._-") or f"track_{number}"
-        name, copy = plain, 1
-        while name.lower() in {other.lower() for other in found}:
-            copy += 1
-            name = f"{plain}_{copy}"
-        found.append(name)
-    return found

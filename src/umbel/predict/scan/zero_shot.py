@@ -10,7 +10,8 @@ import numpy as np
 from umbel.genome.sequence import Codes, N
 from umbel.predict.phases import N_PASSES, strided
 from umbel.predict.predictor import Predictor, Strand, require_strand
-from umbel.predict.scan.readouts import PRECISION, Reading, Track
+from umbel.predict.scan.readouts import Reading
+from umbel.predict.tracks.track import PRECISION, Track
 
 
 class ZeroShot:

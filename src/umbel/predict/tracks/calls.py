@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import ConfigError
-from umbel.files import whole_file
 from umbel.genome.gff3 import Gff3Feature, write_gff3
 from umbel.genome.gff3_check import require_gff3
 from umbel.genome.ontology import require_so_type, so_type
@@ -152,64 +152,79 @@ class Caller:
 
 
 class Calls:
-    """All features of a scan, contig by contig.
+    """A GFF3 file of features that grows contig by contig; in a ``with`` block, after which it is whole and checked.
+
+    Nothing is written where nothing was called.
 
     Parameters
     ----------
+    path
+        Where it is written.
+    lengths
+        Contig to length, of the contigs that are scanned.
     names
         Classes, in the order of the values' rows.
     settings
         What becomes a feature.
+
+    Attributes
+    ----------
+    n_of_class
+        Features so far.
+
+    Raises
+    ------
+    AnnotationError
+        If what was written is not valid, which would be a mistake of ours.
     """
 
-    def __init__(self, names: Sequence[str], settings: CallSettings):
-        self._names, self._settings = list(names), settings
+    def __init__(self, path: Path, lengths: Mapping[str, int], names: Sequence[str], settings: CallSettings):
+        self._path, self._names, self._settings = path, list(names), settings
         self._callers = {row: Caller(settings) for row in settings.called(self._names)}
-        self._features: list[Gff3Feature] = []
-        self._regions: dict[str, tuple[int, int]] = {}
-        self._contig: tuple[str, int] | None = None
+        self.n_of_class = {self._names[row]: 0 for row in self._callers}
+        self._contig: str | None = None
+        self._file = path.open("w", encoding="utf-8")
+        write_gff3(self._file, {contig: (0, length) for contig, length in lengths.items()}, [])
 
-    def add(self, contig: str, contig_bp: int, start: int, values: npt.NDArray[np.float32]) -> None:
+    @property
+    def highest(self) -> dict[str, float]:
+        """The highest probability of each class that was called."""
+        return {self._names[row]: round(caller.highest, 4) for row, caller in self._callers.items()}
+
+    def add(self, contig: str, start: int, values: npt.NDArray[np.float32]) -> None:
         """Take ``(classes, n)`` probabilities of bases that follow each other; contigs come one after another."""
-        if self._contig is not None and self._contig[0] != contig:
+        if self._contig != contig:
             self._end_contig()
-        self._contig = (contig, contig_bp)
+        self._contig = contig
         for row, caller in self._callers.items():
             caller.add(start, values[row])
 
     def _end_contig(self) -> None:
-        assert self._contig is not None
-        contig, contig_bp = self._contig
-        self._regions[contig] = (0, contig_bp)
+        if self._contig is None:
+            return
         rows = sorted(
             (start, end, row, mean) for row, caller in self._callers.items() for start, end, mean in caller.finish()
         )
         for start, end, row, mean in rows:
             label = self._names[row]
-            attributes = {"ID": f"call{len(self._features) + 1}", "Name": label}
+            attributes = {"ID": f"call{sum(self.n_of_class.values()) + 1}", "Name": label}
             kind = self._settings.types.get(label) or so_type(label)
-            self._features.append(Gff3Feature(contig, kind, start, end, mean, self._settings.strand, attributes))
+            feature = Gff3Feature(self._contig, kind, start, end, mean, self._settings.strand, attributes)
+            self._file.write(feature.line() + "\n")
+            self.n_of_class[label] += 1
 
-    def write(self, path: Path) -> dict[str, Any]:
-        """Write ``path`` as GFF3, checked, and tell what is in it; nothing is written where nothing was called.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises
-        ------
-        AnnotationError
-            If what was written is not valid, which would be a mistake of ours.
-        """
-        if self._contig is not None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
             self._end_contig()
-        counts = {self._names[row]: 0 for row in self._callers}
-        for feature in self._features:
-            counts[feature.attributes["Name"]] += 1
-        highest = {self._names[row]: round(caller.highest, 4) for row, caller in self._callers.items()}
-        if self._features:
-            with whole_file(path) as temporary:
-                with temporary.open("w", encoding="utf-8") as handle:
-                    write_gff3(handle, self._regions, self._features)
-                require_gff3(temporary)
-        return {"n_features": len(self._features), "n_of_class": counts, "highest": highest}
-
-    def __iter__(self) -> Iterator[Gff3Feature]:
-        return iter(self._features)
+        self._file.close()
+        if kind is not None:
+            return
+        if any(self.n_of_class.values()):
+            require_gff3(self._path)
+        else:
+            self._path.unlink()
