@@ -203,7 +203,7 @@ def _block(w: Workspace, block: Block, length: int, routing: Routing | None) -> 
 
 
 def run(
-    backbone: Backbone, input_ids: Tensor, spans: Tensor | None, *, keep_stream: bool
+    backbone: Backbone, input_ids: Tensor, spans: Tensor | None, *, keep_stream: bool, n_layers: int | None = None
 ) -> tuple[Tensor, tuple[Routing, ...], tuple[Tensor, ...]]:
     """Give the hidden states, routings and kept streams of :meth:`umbel.model.backbone.Backbone.forward`.
 
@@ -213,9 +213,9 @@ def run(
         ``(B, 2)`` starts and stops of the rows' sequences; None takes all. Padding comes out as zeros.
     """
     config, (batch, length) = backbone.config, input_ids.shape
-    n_layers = len(backbone.layers)
+    blocks = cast("list[Block]", list(backbone.layers)[:n_layers])
     hidden = torch.zeros(batch, length, config.d_model)
-    streams = tuple(torch.zeros_like(hidden) for _ in range(n_layers + 1)) if keep_stream else ()
+    streams = tuple(torch.zeros_like(hidden) for _ in range(len(blocks) + 1)) if keep_stream else ()
     routings = {
         i: Routing(
             i,
@@ -224,7 +224,7 @@ def run(
             torch.zeros(batch, length, config.top_k),
             cast(MoE, backbone.layers[i].ffn).router.scores,
         )
-        for i, kind in enumerate(config.layer_kinds)
+        for i, kind in enumerate(config.layer_kinds[: len(blocks)])
         if kind[1] == "e"
     }
     places = [(0, length)] * batch if spans is None else [tuple(row) for row in spans.tolist()]
@@ -236,7 +236,7 @@ def run(
         # The first norm adds the branch to the stream: begin with 0 + embedding.
         w.stream[:n] = 0
         torch.index_select(backbone.embedding.weight, 0, input_ids[row, start:stop], out=w.branch[:n])
-        for layer, block in enumerate(cast("list[Block]", list(backbone.layers))):
+        for layer, block in enumerate(blocks):
             if keep_stream:
                 torch.add(w.stream[:n], w.branch[:n], out=streams[layer][row, start:stop])
             routing = routings.get(layer)
@@ -244,7 +244,10 @@ def run(
                 routing = routing.part(row, slice(start, stop))
             _block(w, block, n, routing)
         if keep_stream:
-            torch.add(w.stream[:n], w.branch[:n], out=streams[n_layers][row, start:stop])
+            torch.add(w.stream[:n], w.branch[:n], out=streams[-1][row, start:stop])
+        if n_layers is not None:
+            torch.add(w.stream[:n], w.branch[:n], out=hidden[row, start:stop])
+            continue
         for at in _pieces(n):
             m = at.stop - at.start
             y = hidden[row, start + at.start : start + at.stop]
