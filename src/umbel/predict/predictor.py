@@ -28,13 +28,13 @@ from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from umbel.predict.head import Head
-    from umbel.predict.variants.scoring import VariantsResult
-    from umbel.predict.variants.settings import VariantSettings
     from umbel.predict.embed.file import EmbedResult
     from umbel.predict.embed.picture import PictureSettings
     from umbel.predict.embed.settings import EmbedSettings
+    from umbel.predict.head import Head
     from umbel.predict.search.query import SearchResult
+    from umbel.predict.variants.scoring import VariantsResult
+    from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
