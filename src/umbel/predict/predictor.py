@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.pooling import mean_over_bases
 from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
+
+if TYPE_CHECKING:
+    from umbel.genome.interval import Interval
+    from umbel.genome.reference import Reference
+    from umbel.predict.ism.result import IsmResult
+    from umbel.predict.ism.settings import IsmSettings
+    from umbel.predict.variants.scores import HeadScore
+    from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
 ONE_STRAND: tuple[Strand, Strand] = ("forward", "revcomp")
@@ -347,6 +355,21 @@ class Predictor:
             self._run([encoding.ids for encoding in encodings], use)
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
+
+    def ism(
+        self,
+        reference: str | Path | Reference,
+        region: str | Interval | None = None,
+        out: str | Path | None = None,
+        *,
+        settings: IsmSettings | None = None,
+        head: HeadScore | None = None,
+        reporter: Reporter | None = None,
+    ) -> IsmResult:
+        """Score every substitution of a region; see :func:`umbel.predict.ism.mutate.mutate_region`."""
+        from umbel.predict.ism.mutate import mutate_region
+
+        return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:

@@ -41,6 +41,8 @@ class IsmResult:
         reference itself, NaN where it is N.
     n_unknown
         Bases of the region that are N.
+    n_without_context
+        Other bases without a score: their windows have fewer known bases than a token.
     n_short_windows
         Bases whose window was cut short by an end of the contig.
     n_windows_with_n
@@ -58,6 +60,7 @@ class IsmResult:
     log_probs: Floats
     head: Mapping[str, Floats]
     n_unknown: int
+    n_without_context: int
     n_short_windows: int
     n_windows_with_n: int
     facts: Mapping[str, Any]
@@ -66,17 +69,20 @@ class IsmResult:
     def rows(self) -> Iterator[list[str]]:
         """Yield the lines of the TSV as their fields: a header, then one line a substitution or deletion."""
         yield ["contig", "pos", "ref", "alt", "llr", "ln_p_ref", "ln_p_alt", *(f"head:{name}" for name in self.head)]
+        # A deletion has no probability of its own, and N none at all.
+        known = (self.ref[:, None] < N) & (np.arange(len(self.kinds)) < N)
         for i, base in enumerate(self.ref.tolist()):
             place = [self.region.contig, str(self.region.start + i + 1), BASES[base]]
             for j, kind in enumerate(self.kinds):
                 if j == base:
                     continue
-                known = base < N
-                of_base = [_text(self.log_probs[i, base]) if known else ".", _text(self.log_probs[i, j]) if j < N else "."]
-                if j >= N:
-                    of_base[0] = "."
-                heads = [_text(values[i, j]) if j < N else "." for values in self.head.values()]
-                yield [*place, kind, _text(self.llr[i, j]), *of_base, *heads]
+                asked = (
+                    [*self.log_probs[i, [base, j]], *(values[i, j] for values in self.head.values())]
+                    if known[i, j]
+                    else ()
+                )
+                told = [_text(value) for value in asked] or ["."] * (2 + len(self.head))
+                yield [*place, kind, _text(self.llr[i, j]), *told]
 
     def anndata(self) -> Any:
         """Give the result as AnnData: positions by bases, ``X`` the scores, layers the log-probabilities and heads."""
@@ -92,7 +98,12 @@ class IsmResult:
             },
             index=[f"{self.region.contig}:{position}" for position in positions],
         )
-        found = AnnData(X=self.llr, obs=obs, var=pd.DataFrame(index=list(self.kinds)), uns={"umbel": json.dumps(self.facts, sort_keys=True)})
+        found = AnnData(
+            X=self.llr,
+            obs=obs,
+            var=pd.DataFrame(index=list(self.kinds)),
+            uns={"umbel": json.dumps(self.facts, sort_keys=True)},
+        )
         for name, values in {"log_prob": self.log_probs, **{f"head:{n}": v for n, v in self.head.items()}}.items():
             layer = np.full(self.llr.shape, np.nan, np.float32)
             layer[:, :4] = values

@@ -54,28 +54,26 @@ def information_bits(log_probs: np.ndarray) -> np.ndarray:
     return np.nan_to_num(p * np.maximum(2 - entropy, 0.0), nan=0.0)
 
 
-def write_pictures(result: IsmResult, folder: Path, name: str = "ism") -> list[Path]:
+def write_pictures(result: IsmResult, folder: Path) -> dict[str, Path]:
     """Draw a result as ``ism.png`` and ``ism.svg``; the same result gives the same bytes.
 
     Of a region beyond 2,000 bases the first 2,000 are drawn, and the picture says so.
 
-    Raises
-    ------
-    BackendError
-        If matplotlib is not installed.
+    Returns
+    -------
+    The two files, by ``png`` and ``svg``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    written = []
+    files = {"png": folder / "ism.png", "svg": folder / "ism.svg"}
     with figure_style("ism"):
         figure = draw(result)
-        with whole_file(folder / f"{name}.png") as temporary:
+        with whole_file(files["png"]) as temporary:
             FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
-        with whole_file(folder / f"{name}.svg") as temporary:
+        with whole_file(files["svg"]) as temporary:
             FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None, "Creator": None})
-        written = [folder / f"{name}.png", folder / f"{name}.svg"]
-    return written
+    return files
 
 
 def draw(result: IsmResult) -> Any:
