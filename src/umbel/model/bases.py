@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -20,7 +21,9 @@ _MASK, _UNKNOWN = 3, 6
 
 @dataclass(frozen=True)
 class Bases:
-    """The bases of a batch's sequences, each row's from its first on; int64 ``(B, N)``, -1 after a row's last base.
+    """The bases of a batch's sequences, one after another; int64 ``(B, N)``, -1 where a row has no base.
+
+    A row may begin with places that are no bases: bins are cut as if they were there.
 
     Attributes
     ----------
@@ -70,6 +73,24 @@ class Bases:
         ones = (1,) * (values.ndim - 2)
         index = places.clamp(min=0).view(*places.shape, *ones).expand(*places.shape, *values.shape[2:])
         return values.gather(1, index).masked_fill(~self.exist.view(*places.shape, *ones), 0)
+
+
+def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor | Bases]:
+    """Give what a model with a head takes, on a device, from the padded arrays of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.zeros((1, 2), np.int64)
+    >>> inputs = {"input_ids": one, "token_of_base": one, "offset": one}
+    >>> list(to_device(inputs, torch.device("cpu")))
+    ['input_ids', 'bases']
+    """
+    tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+    if "token_of_base" not in tensors:
+        return dict(tensors)
+    bases = Bases(tensors.pop("token_of_base"), tensors.pop("offset"))
+    return tensors | {"bases": bases}
 
 
 def word_length(tokens: Mapping[str, Any] | None) -> int:

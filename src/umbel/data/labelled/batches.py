@@ -1,8 +1,8 @@
-"""Labelled sequences as padded batches: for training, step by step, and for a pass over all of them."""
+"""Labelled sequences as padded batches, and the steps of training on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,20 @@ def make_batch(
     task: Task, tokens: Tokens, codes: Sequence[Codes], targets: Sequence[npt.NDArray[Any]], indices: Sequence[int]
 ) -> LabelledBatch:
     """Pad sequences on the right to the longest of them; ``targets`` are one entry a sequence."""
+    return LabelledBatch(np.array(indices, np.int64), make_inputs(task, tokens, codes), _stack(task, targets))
+
+
+def make_inputs(
+    task: Task, tokens: Tokens, codes: Sequence[Codes], leads: Sequence[int] | None = None
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Pad sequences on the right to the longest of them; see :attr:`LabelledBatch.inputs`.
+
+    Parameters
+    ----------
+    leads
+        Where something is asked of bases or bins: places before each sequence's first base that are no bases, so that
+        bins are cut as if they were there.
+    """
     encodings = [tokens.encode(sequence) for sequence in codes]
     width = max(len(encoding.ids) for encoding in encodings)
     inputs = {
@@ -111,18 +125,20 @@ def make_batch(
         inputs["input_ids"][row, : len(encoding.ids)] = encoding.ids
         inputs["attention_mask"][row, : len(encoding.ids)] = 1
     if task.is_along_sequence:
-        inputs |= _places(encodings, codes)
-    return LabelledBatch(np.array(indices, np.int64), inputs, _stack(task, targets))
+        inputs |= _places(encodings, codes, [0] * len(codes) if leads is None else leads)
+    return inputs
 
 
-def _places(encodings: Sequence[Encoding], codes: Sequence[Codes]) -> dict[str, npt.NDArray[np.int64]]:
-    longest = max(len(sequence) for sequence in codes)
+def _places(
+    encodings: Sequence[Encoding], codes: Sequence[Codes], leads: Sequence[int]
+) -> dict[str, npt.NDArray[np.int64]]:
+    longest = max(lead + len(sequence) for lead, sequence in zip(leads, codes, strict=True))
     token_of_base = np.full((len(codes), longest), -1, np.int64)
     offset = np.full((len(codes), longest), -1, np.int64)
-    for row, (encoding, sequence) in enumerate(zip(encodings, codes, strict=True)):
-        n = len(sequence)
-        token_of_base[row, :n] = encoding.token_of_base(n)
-        offset[row, :n] = np.arange(n) - encoding.starts[token_of_base[row, :n]]
+    for row, (encoding, sequence, lead) in enumerate(zip(encodings, codes, leads, strict=True)):
+        here = slice(lead, lead + len(sequence))
+        token_of_base[row, here] = encoding.token_of_base(len(sequence))
+        offset[row, here] = np.arange(len(sequence)) - encoding.starts[token_of_base[row, here]]
     return {"token_of_base": token_of_base, "offset": offset}
 
 
@@ -230,68 +246,3 @@ class TrainingExamples:
             )
             for group in within_budget([len(codes) for codes, _ in shown], self.micro_batch_tokens)
         ]
-
-
-def outputs_of(
-    examples: Examples,
-    tokens: Tokens,
-    run: Callable[[dict[str, npt.NDArray[np.int64]]], npt.NDArray[np.float32]],
-    *,
-    both_strands: bool,
-    budget: int = 16_384,
-    advance: Callable[[int], None] = lambda n: None,
-) -> tuple[npt.NDArray[np.float32], ...]:
-    """Run a model over examples, in batches of similar lengths, and give the outputs in the examples' order.
-
-    Parameters
-    ----------
-    run
-        From a batch's inputs to the model's outputs, ``(B, ...)`` float32.
-    both_strands
-        Average with the outputs for the reverse complement, turned round where they lie along the sequence. A sequence
-        whose last bin is short has those of its own strand alone.
-    budget
-        Padded bases in a batch; it changes memory and speed, not results.
-    advance
-        Called with the number of examples done.
-
-    Returns
-    -------
-    One array an example: ``(outputs,)``, ``(L_i, classes)`` or ``(bins_i, outputs)``.
-    """
-    task = examples.task
-    require_places(task, tokens)
-    require_tokens(examples, tokens)
-    order = sorted(range(len(examples)), key=lambda i: -len(examples.codes[i]))
-    found: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(examples)
-    for group in within_budget([len(examples.codes[i]) for i in order], budget):
-        indices = [order[j] for j in group]
-        codes = [examples.codes[i] for i in indices]
-        outputs = _unpadded(task, codes, run(make_batch(task, tokens, codes, _none(task, codes), indices).inputs))
-        if both_strands:
-            turned = [revcomp(sequence) for sequence in codes]
-            inputs = make_batch(task, tokens, turned, _none(task, turned), indices).inputs
-            other = _unpadded(task, turned, run(inputs))
-            outputs = [
-                (a + turned_round(task, b)) / 2 if can_turn(task, len(sequence)) else a
-                for a, b, sequence in zip(outputs, other, codes, strict=True)
-            ]
-        for i, output in zip(indices, outputs, strict=True):
-            found[i] = output
-        advance(len(indices))
-    return tuple(found)
-
-
-def _none(task: Task, codes: Sequence[Codes]) -> list[npt.NDArray[Any]]:
-    """Give targets that nobody asks for, of the right lengths."""
-    if task.kind == "bins":
-        return [np.full((-(-len(c) // task.bin_bp), task.n_outputs), np.nan, np.float32) for c in codes]
-    return [np.full(len(c), IGNORED) if task.kind == "bases" else np.zeros(1) for c in codes]
-
-
-def _unpadded(task: Task, codes: Sequence[Codes], outputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    if task.kind == "bases":
-        return [output[: len(c)] for output, c in zip(outputs, codes, strict=True)]
-    if task.kind == "bins":
-        return [output[: -(-len(c) // task.bin_bp)] for output, c in zip(outputs, codes, strict=True)]
-    return list(outputs)

@@ -20,13 +20,14 @@ from umbel.data.labelled.examples import Examples, is_known
 from umbel.data.labelled.lengths import Split
 from umbel.data.labelled.task import Task
 from umbel.data.tokenizers import Tokens
+from umbel.model.bases import to_device
 from umbel.model.hf import UmbelConfig
 from umbel.model.routing import balance_loss
 from umbel.ops.devices import autocast_dtype, autocast_to
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.progress import Task as Bar
 from umbel.train.finetune.learner import FinetuneLearner
-from umbel.train.finetune.outputs import Outputs, say_outputs, to_device
+from umbel.train.finetune.outputs import Outputs, say_outputs
 from umbel.train.health import RoutingTotals
 from umbel.train.loop import stop_on_signal
 from umbel.train.processes import World

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from umbel.data.labelled.batches import outputs_of
 from umbel.data.labelled.examples import Examples
+from umbel.data.labelled.outputs import outputs_of
 from umbel.data.tokenizers import Tokens
-from umbel.model.bases import Bases
+from umbel.model.bases import to_device
 from umbel.ops.devices import autocast_to
 
 Outputs = tuple[npt.NDArray[np.float32], ...]
-
-
-def to_device(inputs: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, Tensor | Bases]:
-    """Give what a model with a head takes, on a device, from the inputs of a batch."""
-    tensors = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
-    if "token_of_base" not in tensors:
-        return dict(tensors)
-    bases = Bases(tensors.pop("token_of_base"), tensors.pop("offset"))
-    return tensors | {"bases": bases}
 
 
 def say_outputs(
@@ -38,7 +28,7 @@ def say_outputs(
     dtype: torch.dtype | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Outputs:
-    """Give a model's outputs for examples, in their order; see :func:`umbel.data.labelled.batches.outputs_of`.
+    """Give a model's outputs for examples, in their order; see :func:`umbel.data.labelled.outputs.outputs_of`.
 
     Parameters
     ----------

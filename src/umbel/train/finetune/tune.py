@@ -17,6 +17,7 @@ from umbel.data.labelled.lengths import Split
 from umbel.data.tokenizers import Tokens
 from umbel.model.adapters.attach import Adapter, attach
 from umbel.model.adapters.audit import probe_gradients
+from umbel.model.bases import to_device
 from umbel.model.flops import count_flops
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.recomputation import checkpoint_blocks
@@ -25,7 +26,6 @@ from umbel.model.tuned import Tuned as TunedModel
 from umbel.model.tuned import with_head
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.finetune.fitting import Fitted, Judge, fit
-from umbel.train.finetune.outputs import to_device
 from umbel.train.speed import FORWARD_AND_BACKWARD
 
 _MEASURED = 1_000
