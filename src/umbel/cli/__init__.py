@@ -21,6 +21,7 @@ from umbel.cli import (
     scan,
     suite,
     tokenizer,
+    variants,
 )
 from umbel.errors import UmbelError
 
@@ -43,6 +44,7 @@ app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)
+app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)
 

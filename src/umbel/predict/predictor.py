@@ -26,11 +26,15 @@ from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from umbel.genome.interval import Interval
     from umbel.genome.reference import Reference
+    from umbel.predict.head import Head
     from umbel.predict.ism.result import IsmResult
     from umbel.predict.ism.settings import IsmSettings
-    from umbel.predict.variants.scores import HeadScore
+    from umbel.predict.variants.scoring import VariantsResult
+    from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
@@ -356,6 +360,36 @@ class Predictor:
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
 
+    def score_variants(
+        self,
+        vcf: str | Path,
+        reference: str | Path,
+        out: str | Path | None = None,
+        *,
+        settings: VariantSettings | None = None,
+        head: Head | str | Path | None = None,
+        contig_map: str | Path | None = None,
+        background_file: str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> VariantsResult | pa.Table:
+        """Score the variants of a VCF file: :func:`umbel.predict.variants.scoring.score_variants`.
+
+        Without ``out`` a table is given that has a row for each record and allele, and nothing is written.
+        """
+        from umbel.predict.variants import scoring
+
+        return scoring.score_or_give(
+            self,
+            vcf,
+            reference,
+            out,
+            settings=settings,
+            head=head,
+            contig_map=contig_map,
+            background_file=background_file,
+            reporter=reporter,
+        )
+
     def ism(
         self,
         reference: str | Path | Reference,
@@ -363,7 +397,7 @@ class Predictor:
         out: str | Path | None = None,
         *,
         settings: IsmSettings | None = None,
-        head: HeadScore | None = None,
+        head: Head | str | Path | None = None,
         reporter: Reporter | None = None,
     ) -> IsmResult:
         """Score every substitution of a region; see :func:`umbel.predict.ism.mutate.mutate_region`."""
