@@ -28,10 +28,14 @@ from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from umbel.genome.interval import Interval
+    from umbel.genome.reference import Reference
     from umbel.predict.embed.file import EmbedResult
     from umbel.predict.embed.picture import PictureSettings
     from umbel.predict.embed.settings import EmbedSettings
     from umbel.predict.head import Head
+    from umbel.predict.ism.result import IsmResult
+    from umbel.predict.ism.settings import IsmSettings
     from umbel.predict.search.query import SearchResult
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
@@ -515,6 +519,21 @@ class Predictor:
             interval=interval,
             approximate=approximate,
         )
+
+    def ism(
+        self,
+        reference: str | Path | Reference,
+        region: str | Interval | None = None,
+        out: str | Path | None = None,
+        *,
+        settings: IsmSettings | None = None,
+        head: Head | str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> IsmResult:
+        """Score every substitution of a region; see :func:`umbel.predict.ism.mutate.mutate_region`."""
+        from umbel.predict.ism.mutate import mutate_region
+
+        return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
