@@ -13,11 +13,11 @@ from umbel.model.backbone import count_parameters
 from umbel.ops.devices import autocast_dtype, resolve_device
 from umbel.progress import Reporter
 from umbel.train.measured import read_throughput
+from umbel.ops.devices import available_bytes
 from umbel.train.memory import (
     Disk,
     Memory,
     Remedy,
-    available_bytes,
     count_kinds,
     disk_bytes,
     find_remedies,

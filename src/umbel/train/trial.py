@@ -16,7 +16,8 @@ from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.routing import balance_loss, z_loss
 from umbel.ops.devices import autocast_to
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.memory import available_bytes, training_memory
+from umbel.ops.devices import available_bytes
+from umbel.train.memory import training_memory
 from umbel.train.optim import make_optimizers
 from umbel.train.speed import matrix_rate, step_flops, synchronise
 from umbel.train.workload import batch_shape, share_of, workload
