@@ -5,6 +5,7 @@ UmbelError
 ├── InputError         a file that the user gave is wrong (path, and line or row)
 │   ├── FastaError
 │   ├── AnnotationError   GFF3 and BED
+│   ├── VcfError          VCF and BCF
 │   ├── LabelError        labelled examples
 │   └── ManifestError
 ├── CorpusError        a built corpus is damaged, or does not fit the request
@@ -67,6 +68,10 @@ class FastaError(InputError):
 
 class AnnotationError(InputError):
     """A GFF3 or BED file is broken or belongs to another assembly."""
+
+
+class VcfError(InputError):
+    """A VCF or BCF file is broken, or belongs to another assembly."""
 
 
 class LabelError(InputError):

@@ -22,6 +22,7 @@ from umbel.cli import (
     search,
     suite,
     tokenizer,
+    variants,
 )
 from umbel.errors import UmbelError
 
@@ -45,6 +46,7 @@ app.command("bench")(bench.bench)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("scan")(scan.scan)
+app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)
 

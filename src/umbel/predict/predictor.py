@@ -26,10 +26,15 @@ from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from umbel.predict.embed.file import EmbedResult
     from umbel.predict.embed.picture import PictureSettings
     from umbel.predict.embed.settings import EmbedSettings
+    from umbel.predict.head import Head
     from umbel.predict.search.query import SearchResult
+    from umbel.predict.variants.scoring import VariantsResult
+    from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
@@ -479,6 +484,36 @@ class Predictor:
             contig=contig,
             interval=interval,
             approximate=approximate,
+        )
+
+    def score_variants(
+        self,
+        vcf: str | Path,
+        reference: str | Path,
+        out: str | Path | None = None,
+        *,
+        settings: VariantSettings | None = None,
+        head: Head | str | Path | None = None,
+        contig_map: str | Path | None = None,
+        background_file: str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> VariantsResult | pa.Table:
+        """Score the variants of a VCF file: :func:`umbel.predict.variants.scoring.score_variants`.
+
+        Without ``out`` a table is given that has a row for each record and allele, and nothing is written.
+        """
+        from umbel.predict.variants import scoring
+
+        return scoring.score_or_give(
+            self,
+            vcf,
+            reference,
+            out,
+            settings=settings,
+            head=head,
+            contig_map=contig_map,
+            background_file=background_file,
+            reporter=reporter,
         )
 
 

@@ -1,0 +1,1 @@
+"""Variants of a VCF file scored by a model."""
