@@ -110,7 +110,7 @@ def read_gates(
             token = encodings[i].token_of_base(len(codes[i]))
             found[i] = Gates(*(array[row, token] for array in arrays))
 
-    predictor._run([encoding.ids for encoding in encodings], use)
+    predictor._run([encoding.ids for encoding in encodings], use, n_layers=layer + 1)
     return [gates for gates in found if gates is not None]
 
 

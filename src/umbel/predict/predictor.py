@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from umbel.predict.head import Head
     from umbel.predict.ism.result import IsmResult
     from umbel.predict.ism.settings import IsmSettings
+    from umbel.predict.scan.genome_scan import TrackScan
+    from umbel.predict.scan.settings import TrackSettings
     from umbel.predict.search.query import SearchResult
+    from umbel.predict.tracks.calls import CallSettings
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
@@ -133,6 +136,45 @@ class Predictor(SequencePredictor):
         from umbel.predict.ism.mutate import mutate_region
 
         return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
+
+    def scan(
+        self,
+        reference: str | Path,
+        out: str | Path,
+        *,
+        settings: TrackSettings | None = None,
+        regions: str | Path | None = None,
+        contigs: Sequence[str] = (),
+        calls: CallSettings | None = None,
+        annotation: str | Path | None = None,
+        page: bool = True,
+        embed_mb: float = 48.0,
+        tolerance: float | None = None,
+        workers: int = 1,
+        devices: Sequence[str] = (),
+        threads: int = 0,
+        reporter: Reporter | None = None,
+    ) -> TrackScan:
+        """Write tracks along a genome; see :func:`umbel.predict.scan.genome_scan.scan_tracks`."""
+        from umbel.predict.scan.genome_scan import scan_tracks
+
+        return scan_tracks(
+            self,
+            reference,
+            out,
+            settings=settings,
+            regions=regions,
+            contigs=contigs,
+            calls=calls,
+            annotation=annotation,
+            page=page,
+            embed_mb=embed_mb,
+            tolerance=tolerance,
+            workers=workers,
+            devices=devices,
+            threads=threads,
+            reporter=reporter,
+        )
 
 
 def load(path: str | Path, device: str = "auto", precision: Precision = "fp32") -> Predictor:

@@ -125,6 +125,17 @@ class StretchValues:
             ) from error
 
 
+def windows_read(path: Path) -> int:
+    """Tell how many windows of a stretch the model read, from its file.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged.
+    """
+    return StretchValues.load(path).n_read
+
+
 @dataclass
 class _Seams:
     """Differences between each window and the one after it."""

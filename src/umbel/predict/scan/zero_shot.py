@@ -39,7 +39,7 @@ class ZeroShot:
     tracks = (
         Track("log_prob", "ln P(reference base)", "nat", -3.0, 0.0, PRECISION),
         Track("entropy", "entropy of the four probabilities", "bit", 0.0, 2.0, PRECISION),
-        Track("constraint", "mean ln P(reference) - ln P(alternative)", "nat", -2.0, 4.0, PRECISION),
+        Track("constraint", "mean ln P(reference) - ln P(alternative)", "nat", -1.0, 3.0, PRECISION),
     )
     step_bp = 1
     label_names: tuple[str, ...] = ()
