@@ -16,9 +16,11 @@ from umbel.cli import (
     evaluate,
     finetune,
     plan,
+    predict,
     pretrain,
     report,
     scan,
+    search,
     suite,
     tokenizer,
     variants,
@@ -42,7 +44,9 @@ app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.command("scan")(scan.scan)
 app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)

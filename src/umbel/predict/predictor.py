@@ -28,9 +28,17 @@ from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from umbel.genome.interval import Interval
+    from umbel.genome.reference import Reference
+    from umbel.predict.embed.file import EmbedResult
+    from umbel.predict.embed.picture import PictureSettings
+    from umbel.predict.embed.settings import EmbedSettings
     from umbel.predict.head import Head
+    from umbel.predict.ism.result import IsmResult
+    from umbel.predict.ism.settings import IsmSettings
     from umbel.predict.scan.genome_scan import TrackScan
     from umbel.predict.scan.settings import TrackSettings
+    from umbel.predict.search.query import SearchResult
     from umbel.predict.tracks.calls import CallSettings
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
@@ -458,6 +466,77 @@ class Predictor:
             background_file=background_file,
             reporter=reporter,
         )
+
+    def embed_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        regions: Sequence[str] = (),
+        settings: EmbedSettings | None = None,
+        search: str | Path | None = None,
+        species: str = "",
+        picture: PictureSettings | None = None,
+        reporter: Reporter | None = None,
+    ) -> EmbedResult:
+        """Embed a FASTA, regions of it, or a BED on ``fasta``; see :func:`umbel.predict.embed.embed_file`."""
+        from umbel.predict.embed.file import embed_file
+
+        return embed_file(
+            self,
+            source,
+            out,
+            fasta=fasta,
+            regions=regions,
+            settings=settings,
+            search=search,
+            species=species,
+            picture=picture,
+            reporter=reporter,
+        )
+
+    def search(
+        self,
+        index: str | Path,
+        query: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        k: int = 10,
+        species: str = "",
+        contig: str = "",
+        interval: str = "",
+        approximate: bool = False,
+    ) -> SearchResult:
+        """Find the rows of an index that are most like a query; see :func:`umbel.predict.search.search`."""
+        from umbel.predict.search.query import search
+
+        return search(
+            self,
+            index,
+            query,
+            fasta=fasta,
+            k=k,
+            species=species,
+            contig=contig,
+            interval=interval,
+            approximate=approximate,
+        )
+
+    def ism(
+        self,
+        reference: str | Path | Reference,
+        region: str | Interval | None = None,
+        out: str | Path | None = None,
+        *,
+        settings: IsmSettings | None = None,
+        head: Head | str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> IsmResult:
+        """Score every substitution of a region; see :func:`umbel.predict.ism.mutate.mutate_region`."""
+        from umbel.predict.ism.mutate import mutate_region
+
+        return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
 
     def scan(
         self,

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from umbel.errors import ConfigError
+from umbel.predict.embed.scaling import Scaling
 
 Projection = Literal["pca", "umap"]
 LEAST_ROWS = 4
@@ -26,8 +27,9 @@ class Plane:
 def project(values: np.ndarray, projection: Projection, seed: int) -> Plane:
     """Put vectors ``(n, D)`` on a plane, 4 of them or more.
 
-    ``pca`` is of the centred vectors; the axes tell the share of their variance. ``umap`` keeps the 15 nearest
-    neighbours together, and its axes have no unit; the same ``seed`` gives the same picture on the same machine.
+    The vectors are scaled first, number by number. ``pca``: the axes tell the share of the variance. ``umap`` keeps
+    the 15 nearest neighbours together, and its axes have no unit; the same ``seed`` gives the same picture on the same
+    machine.
 
     Raises
     ------
@@ -40,16 +42,16 @@ def project(values: np.ndarray, projection: Projection, seed: int) -> Plane:
 
     Examples
     --------
-    >>> plane = project(np.array([[0.0, 0, 0], [3, 0, 0], [0, 1, 0], [3, 1, 0]]), "pca", 0)
+    >>> plane = project(np.array([[0.0, 0, 0], [3, 1, 0], [0, 0, 1], [3, 1, 1]]), "pca", 0)
     >>> plane.axes
-    ('component 1: 90.0 % of the variance', 'component 2: 10.0 % of the variance')
+    ('component 1: 66.7 % of the variance', 'component 2: 33.3 % of the variance')
     """
     if len(values) < LEAST_ROWS:
         raise ConfigError(f"a picture needs {LEAST_ROWS} rows with an embedding, and there are {len(values)}")
+    scaled = Scaling.of([values]).apply(values)
     if projection == "umap":
-        return Plane(_umap(values, seed), ("UMAP 1", "UMAP 2"))
-    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    left, singular, right = np.linalg.svd(centred, full_matrices=False)
+        return Plane(_umap(scaled, seed), ("UMAP 1", "UMAP 2"))
+    left, singular, right = np.linalg.svd(scaled.astype(np.float64), full_matrices=False)
     # A component has no sign of its own: its largest weight is made positive.
     signs = np.sign(right[[0, 1], np.abs(right[:2]).argmax(1)])
     shares = singular[:2] ** 2 / max(float((singular**2).sum()), np.finfo(float).tiny)
@@ -67,4 +69,4 @@ def _umap(values: np.ndarray, seed: int) -> np.ndarray:
 
     # One thread, because several give another picture each time.
     model = umap.UMAP(n_neighbors=min(_NEIGHBOURS, len(values) - 1), random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(values.astype(np.float32)))
+    return np.asarray(model.fit_transform(values))

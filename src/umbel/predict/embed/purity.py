@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.genome.sequence import Codes, revcomp
+from umbel.predict.embed.scaling import Scaling
 
 N_NEIGHBOURS = 10
 APART_BP = 10_000
@@ -23,9 +24,8 @@ def neighbour_purity(
     """Give the share of a row's 10 nearest neighbours that are of its class, and the share by chance.
 
     The mean over the classes of the means over their rows, so that a common class does not carry the number; by chance
-    it is 1 over the number of classes. Every number of a vector is scaled to variance 1 before distances are
-    taken. Rows closer than 10 kb on a contig are no neighbours, because they are of one gene or one repeat; classes
-    with 10 rows or fewer are left out.
+    it is 1 over the number of classes. The vectors are scaled first. Rows closer than 10 kb on a contig are no
+    neighbours, because they are of one gene or one repeat; classes with 10 rows or fewer are left out.
 
     Returns
     -------
@@ -35,9 +35,7 @@ def neighbour_purity(
     kept = np.flatnonzero(np.isin(of_row, enough))
     if len(enough) < 2:
         return float("nan"), float("nan")
-    x, classes = values[kept].astype(np.float64), of_row[kept]
-    spread = x.std(0)
-    x = (x - x.mean(0)) / np.where(spread > 0, spread, 1)
+    x, classes = Scaling.of([values[kept]]).apply(values[kept]), of_row[kept]
     squares = (x**2).sum(1)
     number_of = {name: i for i, name in enumerate(dict.fromkeys(contigs))}
     contig = np.array([number_of[contigs[i]] for i in kept.tolist()])

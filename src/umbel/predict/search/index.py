@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from umbel.errors import RunError
 from umbel.files import writing
 from umbel.predict.embed.rows import embeddings
+from umbel.predict.embed.scaling import Scaling
 from umbel.predict.embed.settings import EmbedSettings
 from umbel.predict.extras import require_packages
 from umbel.predict.predictor import Predictor
@@ -47,7 +48,7 @@ def _database(folder: Path) -> Any:
 
 
 class SearchIndex:
-    """Rows of one or several species, found by cosine similarity.
+    """Rows of one or several species, found by the cosine of scaled vectors.
 
     Attributes
     ----------
@@ -57,12 +58,15 @@ class SearchIndex:
         SHA-256 of the weights that made the vectors.
     settings
         How sequences were cut and pooled.
+    scaling
+        Of the rows that came first: ``vector`` in the table is what it makes of an embedding. None in an index that
+        has no row yet, and so no table.
     table
         The table of LanceDB.
     """
 
-    def __init__(self, path: Path, weights: str, settings: EmbedSettings, table: Any):
-        self.path, self.weights, self.settings, self.table = path, weights, settings, table
+    def __init__(self, path: Path, weights: str, settings: EmbedSettings, scaling: Scaling | None, table: Any):
+        self.path, self.weights, self.settings, self.scaling, self.table = path, weights, settings, scaling, table
 
     @classmethod
     def open(cls, path: str | Path) -> SearchIndex:
@@ -79,13 +83,14 @@ class SearchIndex:
         table = _database(folder).open_table(_TABLE)
         try:
             told = json.loads(table.schema.metadata[b"umbel"])
-            return cls(folder, told["weights"], EmbedSettings(**told["settings"]), table)
+            scaling = Scaling(*(np.array(told[name], np.float32) for name in ("mean", "spread")))
+            return cls(folder, told["weights"], EmbedSettings(**told["settings"]), scaling, table)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{folder} holds a LanceDB table that umbel did not make: choose another folder") from error
 
     @classmethod
     def at(cls, path: str | Path, predictor: Predictor, settings: EmbedSettings) -> SearchIndex:
-        """Open an index for the vectors of a model, or begin one.
+        """Open an index for the vectors of a model; where there is none, its first rows will make it.
 
         Raises
         ------
@@ -94,13 +99,8 @@ class SearchIndex:
         """
         folder = Path(path)
         if not (folder / f"{_TABLE}.lance").exists():
-            facts = json.dumps({"weights": predictor.weights_hash, "settings": asdict(settings)}, sort_keys=True)
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                table = _database(folder).create_table(
-                    _TABLE, schema=_schema(predictor.config.d_model).with_metadata({"umbel": facts})
-                )
-            return cls(folder, predictor.weights_hash, settings, table)
+            require_packages("a search index", "search", ("lancedb",))
+            return cls(folder, predictor.weights_hash, settings, None, None)
         index = cls.open(folder)
         index.require_weights(predictor)
         differ = [name for name, value in asdict(settings).items() if getattr(index.settings, name) != value]
@@ -151,8 +151,9 @@ class SearchIndex:
         there, samples = self._rows_of(species)
         self._require_same(blocks() if samples else iter(()), samples, species)
         n_before = len(there)
-        columns = _schema(self.table.schema.field("vector").type.list_size)
         counts = {"seen": 0, "empty": 0}
+        scaling = self.scaling or self._measured(blocks())
+        columns = _schema(len(scaling.mean))
 
         def new() -> Iterator[pa.RecordBatch]:
             for block in blocks():
@@ -164,19 +165,41 @@ class SearchIndex:
                     is_new.append(key not in there)
                     there.add(key)
                 fresh = block.filter(pa.array(is_new, pa.bool_()))
-                values = {name: fresh[name] for name in (*_KEYS, "n_bases")} | {"vector": fresh["embedding"]}
+                values: dict[str, Any] = {name: fresh[name] for name in (*_KEYS, "n_bases")}
                 for name, text in (("species", species), ("weights", self.weights)):
                     values[name] = pa.array([text] * len(fresh), pa.string())
+                flat = pa.array(scaling.apply(embeddings(fresh)).ravel())
+                values["vector"] = pa.FixedSizeListArray.from_arrays(flat, len(scaling.mean))
                 yield from pa.table({name: values[name] for name in columns.names}, schema=columns).to_batches()
 
+        # One commit: a killed call has added nothing.
         with writing(self.path):
-            # One commit: a killed call has added nothing.
-            self.table.add(pa.RecordBatchReader.from_batches(columns, new()))
+            if self.table is None:
+                self._create(scaling, columns, new())
+            else:
+                self.table.add(pa.RecordBatchReader.from_batches(columns, new()))
         added = len(there) - n_before
         return Addition(self.path, added, counts["seen"] - added, counts["empty"])
 
+    def _measured(self, blocks: Iterator[pa.Table]) -> Scaling:
+        try:
+            return Scaling.of(embeddings(block.filter(pc.is_valid(block["embedding"]))) for block in blocks)
+        except ValueError as error:
+            raise RunError(f"{self.path}: no row has an embedding, so there is nothing to search") from error
+
+    def _create(self, scaling: Scaling, columns: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        facts = {"weights": self.weights, "settings": asdict(self.settings)}
+        facts |= {"mean": scaling.mean.tolist(), "spread": scaling.spread.tolist()}
+        told = columns.with_metadata({"umbel": json.dumps(facts, sort_keys=True)})
+        self.path.mkdir(parents=True, exist_ok=True)
+        reader = pa.RecordBatchReader.from_batches(columns, batches)
+        self.table = _database(self.path).create_table(_TABLE, reader, schema=told)
+        self.scaling = scaling
+
     def _rows_of(self, species: str) -> tuple[set[tuple[Any, ...]], dict[tuple[Any, ...], np.ndarray]]:
         """Give the keys of a species' rows, and some of their vectors."""
+        if self.table is None:
+            return set(), {}
         mine = self.table.search().where(f"species = {quoted(species)}")
         rows = mine.select(list(_KEYS)).limit(None).to_arrow()
         some = mine.select([*_KEYS, "vector"]).limit(_COMPARED).to_arrow()

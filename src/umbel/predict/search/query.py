@@ -34,7 +34,7 @@ class Found:
     rank
         From 1, the most similar.
     similarity
-        Cosine of the angle between the two vectors, -1 to 1.
+        Cosine of the angle between the two scaled vectors, -1 to 1.
     species, name, interval, n_bases
         Of the row.
     """
@@ -118,18 +118,19 @@ def _vectors(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Give names, real bases and vectors of a query: its windows, or its sequences where the index is of those."""
     settings = index.settings
+    assert index.scaling is not None
     with _opened(query, fasta) as source:
         windows = source.windows(settings.window_bp, settings.stride_bp, predictor.min_bases)
         found = all_vectors(predictor, source, windows, settings)
         if settings.per == "sequence":
             names = [region.name or region.contig for region in source.regions]
-            return names, found.n_bases, found.values
+            return names, found.n_bases, index.scaling.apply(found.values)
         cuts, names = windows.cuts(0, len(windows)), []
         for sequence, first, last in zip(*(x.tolist() for x in (cuts.sequence, cuts.start, cuts.end)), strict=True):
             region = source.regions[sequence]
             part = f" {first + 1}-{last}" if windows.counts[sequence] > 1 else ""
             names.append(f"{region.name or region.contig}{part}")
-        return names, found.n_bases, found.values
+        return names, found.n_bases, index.scaling.apply(found.values)
 
 
 @contextmanager
