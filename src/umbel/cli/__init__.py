@@ -15,6 +15,7 @@ from umbel.cli import (
     embed,
     evaluate,
     finetune,
+    ism,
     plan,
     pretrain,
     report,
@@ -22,6 +23,7 @@ from umbel.cli import (
     suite,
     tokenizer,
     variants,
+    zeroshot,
 )
 from umbel.errors import UmbelError
 
@@ -44,6 +46,8 @@ app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("embed")(embed.embed)
 app.command("scan")(scan.scan)
+app.command("ism")(ism.ism)
+app.command("zeroshot")(zeroshot.zeroshot)
 app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)
