@@ -17,9 +17,11 @@ from umbel.cli import (
     finetune,
     ism,
     plan,
+    predict,
     pretrain,
     report,
     scan,
+    search,
     suite,
     tokenizer,
     variants,
@@ -44,7 +46,9 @@ app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.command("scan")(scan.scan)
 app.command("ism")(ism.ism)
 app.command("zeroshot")(zeroshot.zeroshot)

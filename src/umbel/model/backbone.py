@@ -33,7 +33,7 @@ class Output:
     Attributes
     ----------
     hidden
-        ``(B, L, D)``, after the final norm.
+        ``(B, L, D)``, after the final norm; of a pass that stopped early, the residual stream there.
     routings
         One :class:`~umbel.model.routing.Routing` per expert layer, in order of depth.
     stream
@@ -204,6 +204,7 @@ class Backbone(nn.Module):
         segment_ids: Tensor | None = None,
         *,
         keep_stream: bool = False,
+        n_layers: int | None = None,
     ) -> Output:
         """Run the network; without gradients on a CPU, the way of :mod:`umbel.model.inference`.
 
@@ -218,6 +219,8 @@ class Backbone(nn.Module):
             each gets what it would get alone. None: every row is one sequence.
         keep_stream
             Also return the residual stream after every layer.
+        n_layers
+            Stop after so many layers, 1 or more: ``hidden`` is then the residual stream there, which no norm has seen.
 
         Raises
         ------
@@ -229,16 +232,19 @@ class Backbone(nn.Module):
         self._require_length(input_ids.shape[1] if segments is None else segments.places.shape[1])
         spans = None if real is None else spans_of(real)
         if segments is None and inference.is_possible(self):
-            hidden, found, streams = inference.run(self, input_ids, spans, keep_stream=keep_stream)
+            hidden, found, streams = inference.run(self, input_ids, spans, keep_stream=keep_stream, n_layers=n_layers)
             return Output(hidden, found, streams)
         stream, branch = None, self.embedding(input_ids)
         kept, routings = [branch], []
-        for block in self.layers:
+        for block in list(self.layers)[:n_layers]:
             stream, branch, routing = block(stream, branch, spans, real, segments)
             if routing is not None:
                 routings.append(routing)
             if keep_stream:
                 kept.append(stream + branch)
+        if n_layers is not None:
+            assert stream is not None
+            return Output(stream + branch, tuple(routings), tuple(kept) if keep_stream else ())
         hidden, _ = add_rms_norm(branch, stream, weight_of(self.norm, "norm"), self.config.norm_eps)
         return Output(hidden, tuple(routings), tuple(kept) if keep_stream else ())
 

@@ -21,7 +21,7 @@ from umbel.genome.sequence import Codes, Mask, N, encode, revcomp
 from umbel.model.backbone import Backbone, Output, count_parameters
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.hf import UmbelForMaskedLM, new_model
-from umbel.model.pooling import mean_over_bases
+from umbel.model.pooling import Pool
 from umbel.ops.devices import resolve_device
 from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 
@@ -30,14 +30,23 @@ if TYPE_CHECKING:
 
     from umbel.genome.interval import Interval
     from umbel.genome.reference import Reference
+    from umbel.predict.embed.file import EmbedResult
+    from umbel.predict.embed.picture import PictureSettings
+    from umbel.predict.embed.settings import EmbedSettings
     from umbel.predict.head import Head
     from umbel.predict.ism.result import IsmResult
     from umbel.predict.ism.settings import IsmSettings
+    from umbel.predict.scan.genome_scan import TrackScan
+    from umbel.predict.scan.settings import TrackSettings
+    from umbel.predict.search.query import SearchResult
+    from umbel.predict.tracks.calls import CallSettings
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
 
 Strand = Literal["forward", "revcomp", "both"]
+Pooling = Literal["mean", "max", "first", "last"]
+EMBEDDING_POOLINGS: tuple[Pooling, ...] = ("mean", "max", "first", "last")
 ONE_STRAND: tuple[Strand, Strand] = ("forward", "revcomp")
 
 TOKENS_PER_BATCH = 16_384
@@ -56,6 +65,37 @@ def require_strand(strand: str) -> None:
     """
     if strand not in (*ONE_STRAND, "both"):
         raise ValueError(f"strand is {strand!r}: use forward, revcomp or both")
+
+
+def require_layer(layer: int, n_layers: int) -> None:
+    """See that a model has a layer whose states can be taken.
+
+    Raises
+    ------
+    ConfigError
+        Saying which there are.
+    """
+    if not -1 <= layer < n_layers:
+        raise ConfigError(
+            f"layer {layer}: this model has layers 0 to {n_layers - 1}, and -1 is the last one after the final norm"
+        )
+
+
+def require_embedding_pooling(pooling: str) -> None:
+    """See that a pooling needs nothing learnt and gives one vector.
+
+    Raises
+    ------
+    ConfigError
+        Saying which there are.
+    """
+    if pooling == "none":
+        raise ConfigError(
+            "pooling none: a row for every base takes 4 x D bytes a base, hundreds of times the genome. Use mean, max, "
+            "first or last; Predictor.backbone gives the states of single tokens of a sequence in Python"
+        )
+    if pooling not in EMBEDDING_POOLINGS:
+        raise ConfigError(f"pooling {pooling}: use {', '.join(EMBEDDING_POOLINGS[:-1])} or {EMBEDDING_POOLINGS[-1]}")
 
 
 class Predictor:
@@ -176,15 +216,17 @@ class Predictor:
             start += size
 
     @torch.inference_mode()
-    def _run(self, ids: Sequence[np.ndarray], use: Callable[[Tensor, Output, list[int]], None]) -> None:
-        """Run every sequence through the backbone; ``use`` gets each padded batch with its indices."""
+    def _run(
+        self, ids: Sequence[np.ndarray], use: Callable[[Tensor, Output, list[int]], None], n_layers: int | None = None
+    ) -> None:
+        """Run every sequence through the first layers, or all; ``use`` gets each padded batch with its indices."""
         for indices in self._batches(ids):
             width = len(ids[indices[0]])
             batch = np.full((len(indices), width), PAD_ID)
             for row, i in enumerate(indices):
                 batch[row, : len(ids[i])] = ids[i]
             tensor = torch.from_numpy(batch).to(self._device)
-            use(tensor, self._model.backbone(tensor), indices)
+            use(tensor, self._model.backbone(tensor, n_layers=n_layers), indices)
 
     def masked_log_probs(
         self, codes: Sequence[Codes], hidden: Sequence[Mask], strand: Strand = "forward"
@@ -296,8 +338,14 @@ class Predictor:
             results[i][mask] = logs
         return results
 
-    def embed(self, sequences: Sequence[Codes] | Sequence[str], strand: Strand = "both") -> np.ndarray:
-        """Average the last hidden state over the tokens of real bases (A, C, G, T) of each sequence.
+    def embed(
+        self,
+        sequences: Sequence[Codes] | Sequence[str],
+        strand: Strand = "both",
+        layer: int = -1,
+        pooling: Pooling = "mean",
+    ) -> np.ndarray:
+        """Make one vector of each sequence from the states of its tokens of real bases (A, C, G, T).
 
         Parameters
         ----------
@@ -306,6 +354,12 @@ class Predictor:
         strand
             ``forward`` as given, ``revcomp`` as its reverse complement, ``both`` the mean of the two: the
             embedding of a sequence and of its reverse complement are then equal.
+        layer
+            -1: the states after the last layer and the final norm. 0 to n_layers - 1: the residual stream after that
+            layer, which no norm has seen; the layers behind it are not computed.
+        pooling
+            ``mean`` or ``max`` of the states, number by number, or the state of the ``first`` or ``last`` token, in
+            the order of reading.
 
         Returns
         -------
@@ -316,6 +370,8 @@ class Predictor:
         ValueError
             If a sequence has no real base, a letter that is no nucleotide, or fewer bases than one token, or the
             strand is none of the three.
+        ConfigError
+            If there is no such layer or pooling.
         """
         require_strand(strand)
         codes = [encode(s.encode())[0] if isinstance(s, str) else s for s in sequences]
@@ -323,14 +379,35 @@ class Predictor:
         if empty:
             raise ValueError(f"sequence {empty[0]} has no A, C, G or T: there is nothing to average")
         if strand == "both":
-            return (self.embed(codes, "forward") + self.embed(codes, "revcomp")) / 2
+            forward, other = (self.embed(codes, one, layer, pooling) for one in ONE_STRAND)
+            return (forward + other) / 2
         shown = [revcomp(sequence) if strand == "revcomp" else sequence for sequence in codes]
-        result = np.empty((len(shown), self.config.d_model), np.float32)
+        return self.embed_tokens([encoding.ids for encoding in self._encode(shown)], layer, pooling)
+
+    def embed_tokens(self, ids: Sequence[np.ndarray], layer: int = -1, pooling: Pooling = "mean") -> np.ndarray:
+        """Do the work of :meth:`embed` for sequences that are framed token ids, int64 ``(T_i,)`` each.
+
+        A sequence without a token of real bases gets zeros.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such layer or pooling.
+        """
+        require_layer(layer, self.config.n_layers)
+        require_embedding_pooling(pooling)
+        pool = Pool(pooling, self.config.d_model)
+        # They stay on the device until the end: a copy at every batch would make it wait.
+        order: list[int] = []
+        pooled: list[Tensor] = [torch.empty(0, self.config.d_model, device=self._device)]
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
-            result[indices] = mean_over_bases(output.hidden.float(), tensor).cpu().numpy()
+            order.extend(indices)
+            pooled.append(pool(output.hidden, tensor))
 
-        self._run([encoding.ids for encoding in self._encode(shown)], use)
+        self._run(ids, use, None if layer == -1 else layer + 1)
+        result = np.empty((len(ids), self.config.d_model), np.float32)
+        result[order] = torch.cat(pooled).cpu().numpy()
         return result
 
     def routes(self, codes: Sequence[Codes]) -> list[np.ndarray]:
@@ -390,6 +467,62 @@ class Predictor:
             reporter=reporter,
         )
 
+    def embed_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        regions: Sequence[str] = (),
+        settings: EmbedSettings | None = None,
+        search: str | Path | None = None,
+        species: str = "",
+        picture: PictureSettings | None = None,
+        reporter: Reporter | None = None,
+    ) -> EmbedResult:
+        """Embed a FASTA, regions of it, or a BED on ``fasta``; see :func:`umbel.predict.embed.embed_file`."""
+        from umbel.predict.embed.file import embed_file
+
+        return embed_file(
+            self,
+            source,
+            out,
+            fasta=fasta,
+            regions=regions,
+            settings=settings,
+            search=search,
+            species=species,
+            picture=picture,
+            reporter=reporter,
+        )
+
+    def search(
+        self,
+        index: str | Path,
+        query: str | Path,
+        *,
+        fasta: str | Path | None = None,
+        k: int = 10,
+        species: str = "",
+        contig: str = "",
+        interval: str = "",
+        approximate: bool = False,
+    ) -> SearchResult:
+        """Find the rows of an index that are most like a query; see :func:`umbel.predict.search.search`."""
+        from umbel.predict.search.query import search
+
+        return search(
+            self,
+            index,
+            query,
+            fasta=fasta,
+            k=k,
+            species=species,
+            contig=contig,
+            interval=interval,
+            approximate=approximate,
+        )
+
     def ism(
         self,
         reference: str | Path | Reference,
@@ -404,6 +537,45 @@ class Predictor:
         from umbel.predict.ism.mutate import mutate_region
 
         return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
+
+    def scan(
+        self,
+        reference: str | Path,
+        out: str | Path,
+        *,
+        settings: TrackSettings | None = None,
+        regions: str | Path | None = None,
+        contigs: Sequence[str] = (),
+        calls: CallSettings | None = None,
+        annotation: str | Path | None = None,
+        page: bool = True,
+        embed_mb: float = 48.0,
+        tolerance: float | None = None,
+        workers: int = 1,
+        devices: Sequence[str] = (),
+        threads: int = 0,
+        reporter: Reporter | None = None,
+    ) -> TrackScan:
+        """Write tracks along a genome; see :func:`umbel.predict.scan.genome_scan.scan_tracks`."""
+        from umbel.predict.scan.genome_scan import scan_tracks
+
+        return scan_tracks(
+            self,
+            reference,
+            out,
+            settings=settings,
+            regions=regions,
+            contigs=contigs,
+            calls=calls,
+            annotation=annotation,
+            page=page,
+            embed_mb=embed_mb,
+            tolerance=tolerance,
+            workers=workers,
+            devices=devices,
+            threads=threads,
+            reporter=reporter,
+        )
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:

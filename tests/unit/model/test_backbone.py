@@ -41,6 +41,8 @@ def test_stream_is_the_residual_stream_and_ends_before_the_final_norm():
     model = Backbone(SMALL)
     output = model(IDS, keep_stream=True)
     assert len(output.stream) == 5
+    for n in range(1, 5):
+        assert torch.equal(model(IDS, n_layers=n).hidden, output.stream[n])
     assert torch.equal(output.stream[0], F.embedding(IDS, model.embedding.weight))
     torch.testing.assert_close(model.norm(output.stream[-1]), output.hidden)
     block = model.layers[2]

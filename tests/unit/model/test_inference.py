@@ -52,6 +52,12 @@ def test_agrees_with_the_layers(monkeypatch, variant, piece):
         assert torch.equal(a.experts, b.experts)
         torch.testing.assert_close(a.logits, b.logits, atol=1e-5, rtol=0)
         torch.testing.assert_close(a.weights, b.weights, atol=1e-6, rtol=0)
+    for n in (1, len(backbone.layers)):
+        with torch.no_grad():
+            cut = backbone(ids, n_layers=n)
+        torch.testing.assert_close(cut.hidden[real], wanted.stream[n][real], atol=1e-5, rtol=0)
+        assert not cut.hidden[~real].any()
+        assert [r.layer for r in cut.routings] == [r.layer for r in wanted.routings if r.layer < n]
 
 
 def test_padding_and_batch_mates_change_no_bit():

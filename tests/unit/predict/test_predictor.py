@@ -211,3 +211,31 @@ def test_pseudo_log_probs_hide_phase_by_phase(predictor, words, kind):
         model.pseudo_log_probs(codes, [strided(30), strided(64)])
     with pytest.raises(ValueError, match="n_passes is 0"):
         strided(3, 0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "first", "last"])
+@pytest.mark.parametrize("layer", [-1, 0, 1])
+def test_layers_and_poolings_by_hand(predictor, layer, pooling):
+    codes = [np.array([4, 0, 1, 4, 3, 4], np.uint8), np.array([3, 3, 0], np.uint8)]
+    found = predictor.embed(codes, "forward", layer, pooling)
+    for sequence, vector in zip(codes, found, strict=True):
+        ids = torch.from_numpy(predictor.tokens.encode(sequence).ids)[None]
+        with torch.no_grad():
+            output = predictor.backbone(ids, keep_stream=True)
+        states = (output.hidden if layer == -1 else output.stream[layer + 1])[0, 1:-1].numpy()[sequence < 4]
+        wanted = {"mean": states.mean(0), "max": states.max(0), "first": states[0], "last": states[-1]}[pooling]
+        np.testing.assert_allclose(vector, wanted, atol=1e-6)
+
+
+def test_layers_and_poolings_that_are_not_there(predictor):
+    codes = [np.zeros(3, np.uint8)]
+    with pytest.raises(
+        ConfigError, match="layer 2: this model has layers 0 to 1, and -1 is the last one after the fin"
+    ):
+        predictor.embed(codes, layer=2)
+    with pytest.raises(ConfigError, match="pooling none: a row for every base takes 4 x D bytes a base"):
+        predictor.embed(codes, pooling="none")
+    with pytest.raises(ConfigError, match="pooling attention: use mean, max, first or last"):
+        predictor.embed(codes, pooling="attention")
+    assert predictor.embed_tokens([np.array([0, 11, 1])]).tolist() == [[0.0] * 16]
+    assert predictor.embed_tokens([]).shape == (0, 16)

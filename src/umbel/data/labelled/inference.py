@@ -204,7 +204,7 @@ def _classes(
     else:
         counts.update(cells_as_names(cells))
     named = sorted_names(set(counts))
-    listed = ", ".join(f"{name} ({counts[name]:,})" for name in named[:_SHOWN]) + (
+    listed = ", ".join(f"{name[:40]} ({counts[name]:,})" for name in named[:_SHOWN]) + (
         ", ..." if len(named) > _SHOWN else ""
     )
     if len(named) < 2:

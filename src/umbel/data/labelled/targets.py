@@ -82,7 +82,7 @@ class TargetParser:
 
     def _named(self) -> str:
         names = list(self._index)
-        return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        return ", ".join(name[:40] for name in names[:10]) + (", ..." if len(names) > 10 else "")
 
     def _labels(self, cells: Sequence[Cell]) -> npt.NDArray[np.float32]:
         n = self.task.n_outputs

@@ -81,3 +81,11 @@ def test_targets_are_gathered_as_examples_have_them():
     assert gather_targets(Task("binary", ("x", "y")), [1, 0]).dtype == np.int64
     assert isinstance(gather_targets(Task("bases", ("x", "y")), [np.array([0])]), tuple)
     assert finite("1e3") == 1000
+
+
+def test_long_names_of_classes_are_cut_in_messages():
+    # A column of whole sentences taken for classes must not fill the screen.
+    task = Task("multiclass", tuple(f"{i}" + "x" * 900 for i in range(3)))
+    with pytest.raises(UnseenClassError) as told:
+        TargetParser(task, ["label"]).parse(["y" * 900], 4)
+    assert len(str(told.value)) < 250
