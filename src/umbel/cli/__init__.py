@@ -16,6 +16,7 @@ from umbel.cli import (
     evaluate,
     finetune,
     plan,
+    predict,
     pretrain,
     report,
     scan,
@@ -43,6 +44,7 @@ app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("scan")(scan.scan)

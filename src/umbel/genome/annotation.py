@@ -44,7 +44,7 @@ class Annotation:
 
 
 class Gff3Row(NamedTuple):
-    """A feature line: 0-based half-open, the IDs it names as parents, and its strand as it stands there."""
+    """A feature line: 0-based half-open, the IDs it names as parents, its strand and phase as they stand there."""
 
     line: int
     contig: str
@@ -53,6 +53,7 @@ class Gff3Row(NamedTuple):
     end: int
     parents: tuple[str, ...]
     strand: str
+    phase: str = "."
 
 
 def read_gff3(path: str | Path, contig_lengths: Mapping[str, int]) -> Annotation:
@@ -207,7 +208,7 @@ def gff3_rows(path: str | Path) -> Iterator[tuple[str, Gff3Row]]:
                     number,
                 )
             identity, parents = _identity_and_parents(fields[8])
-        yield identity, Gff3Row(number, unquote(fields[0]), fields[2], start - 1, end, parents, fields[6])
+        yield identity, Gff3Row(number, unquote(fields[0]), fields[2], start - 1, end, parents, fields[6], fields[7])
 
 
 def _identity_and_parents(attributes: str) -> tuple[str, tuple[str, ...]]:

@@ -63,7 +63,7 @@ def read_genes(path: str | Path, contig_lengths: Mapping[str, int]) -> Genes:
         transcripts |= dict.fromkeys(part.parents)
     tops: dict[str, None] = {}
     for transcript in transcripts:
-        tops |= dict.fromkeys(_tops(path, transcript, rows))
+        tops |= dict.fromkeys(tops_of(path, transcript, rows))
     return Genes(_intervals(path, tops, rows), _intervals(path, transcripts, rows))
 
 
@@ -72,7 +72,7 @@ def start_site(interval: Interval) -> int:
     return interval.start if interval.strand == "+" else interval.end - 1
 
 
-def _tops(path: str | Path, identity: str, rows: Mapping[str, list[Gff3Row]]) -> list[str]:
+def tops_of(path: str | Path, identity: str, rows: Mapping[str, list[Gff3Row]]) -> list[str]:
     """Name what is above a transcript and has nothing above itself; a circle of parents has no top."""
     found, seen, waiting = [], set[str](), [identity]
     while waiting:

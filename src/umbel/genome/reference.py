@@ -61,6 +61,7 @@ class Reference:
         self.path = path
         self.lengths = source.lengths
         self._source = source
+        self._md5_of: dict[str, str] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Reference:
@@ -105,11 +106,14 @@ class Reference:
 
     def contig_md5(self, contig: str) -> str:
         """MD5 of a contig's letters in upper case: SAM's M5 where there is no ambiguity letter but N."""
+        if contig in self._md5_of:
+            return self._md5_of[contig]
         digest = hashlib.md5(usedforsecurity=False)
         for start in range(0, self.lengths[contig], _PIECE_BP):
             end = min(start + _PIECE_BP, self.lengths[contig])
             digest.update(decode(self.fetch(contig, start, end)).encode("ascii"))
-        return digest.hexdigest()
+        self._md5_of[contig] = digest.hexdigest()
+        return self._md5_of[contig]
 
     def assembly_md5(self) -> str:
         """MD5 of ``name<TAB>length<TAB>contig_md5`` lines of all contigs, in the order of the file: reads all of it."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.config import ModelConfig
-from umbel.model.effective_weights import require_unwrapped, weight_of
+from umbel.model.effective_weights import require_unwrapped
 from umbel.ops import backends
 from umbel.ops.long_conv import Backend, filter_of, long_conv, offered
 from umbel.ops.spans import live_positions
@@ -135,10 +135,7 @@ class HyenaLite(nn.Module):
 
     def keep_filter(self, length: int) -> None:
         """Compute the filter for up to ``length`` tokens now, where the convolution will take a kept one."""
-        if (
-            backends.choose("long_conv", "auto", offered(weight_of(self.in_proj, "in_proj"), self.along.residues))
-            == "fft"
-        ):
+        if backends.choose("long_conv", "auto", offered(self.skip, self.along.residues)) == "fft":
             self.along.kept(length)
 
     def mix(self, z: Tensor, spans: Tensor | None, state: HyenaState | None) -> tuple[Tensor, HyenaState]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from umbel.config import ModelConfig
 from umbel.model.bimamba import BiMamba, Direction
+from umbel.model.int8 import Int8Gated, Int8Linear, Int8MoE, Int8SwiGLU
 from umbel.model.layers import SwiGLU
 from umbel.model.moe import MoE, Router, combine, dispatch
 from umbel.model.routing import Routing
@@ -34,6 +35,7 @@ PIECE = 2048
 
 
 _PLAIN = (Direction, BiMamba, SwiGLU, MoE, Router, nn.Linear, nn.RMSNorm, nn.Embedding, nn.ModuleList)
+_ROUNDED = (Int8Gated, Int8Linear, Int8MoE, Int8SwiGLU)
 
 
 def is_possible(backbone: Backbone) -> bool:
@@ -52,7 +54,7 @@ def is_possible(backbone: Backbone) -> bool:
     if backends.why_not_cpu_kernel(*backbone.parameters()):
         return False
     return all(
-        (type(m) in _PLAIN or type(m) is Block)
+        (type(m) in (*_PLAIN, *_ROUNDED, Block))
         and not (m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m))
         and not (isinstance(m, MoE) and m.exchange is not None)
         for m in backbone.modules()
@@ -121,6 +123,14 @@ def _pieces(length: int) -> list[slice]:
     return [slice(start, min(start + PIECE, length)) for start in range(0, length, PIECE)]
 
 
+def _project(x: Tensor, layer: nn.Module, out: Tensor) -> None:
+    """Run a linear layer on rows (T, in), into ``out``."""
+    if isinstance(layer, Int8Linear):
+        layer.into(x, out)
+    else:
+        torch.mm(x, cast(nn.Linear, layer).weight.T, out=out)
+
+
 def _scan_piece(
     w: Workspace, p: _Prepared, xz: Tensor, at: slice, y: Tensor, *, reverse: bool, add: bool, gate: bool
 ) -> None:
@@ -145,15 +155,15 @@ def _go_against_time(w: Workspace, block: Block, length: int) -> None:
         n = at.stop - at.start
         normed = w.normed[:n]
         normalise_into(branch[at], stream[at], block.mixer_norm.weight, block.eps, normed, w.inverse)
-        torch.mm(normed, mixer.in_proj.weight.T, out=xz[at])
+        _project(normed, mixer.in_proj, xz[at])
         if not mixer.tied:
-            torch.mm(normed, mixer.in_proj_backward.weight.T, out=xz_back[at])
+            _project(normed, mixer.in_proj_backward, xz_back[at])
         if w.merged:
             _scan_piece(w, against, xz_back, at, w.against[at], reverse=True, add=False, gate=False)
         else:
             _scan_piece(w, against, xz_back, at, w.y[:n], reverse=True, add=False, gate=True)
             out_proj = mixer.out_proj if mixer.tied else mixer.out_proj_backward
-            torch.mm(w.y[:n], out_proj.weight.T, out=w.against[at])
+            _project(w.y[:n], out_proj, w.against[at])
 
 
 def _go_along_time(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, length: int) -> Tensor:
@@ -161,7 +171,7 @@ def _go_along_time(w: Workspace, mixer: BiMamba, along: _Prepared, at: slice, le
     xz, n = w.xz[:length], at.stop - at.start
     y = w.against[at] if w.merged else w.y[:n]
     _scan_piece(w, along, xz, at, y, reverse=False, add=w.merged, gate=True)
-    torch.mm(y, mixer.out_proj.weight.T, out=w.mixed[:n])
+    _project(y, mixer.out_proj, w.mixed[:n])
     return w.mixed[:n] if w.merged else mixer.fused(w.mixed[:n], w.against[at])
 
 
@@ -171,8 +181,11 @@ def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor, at: slice, whole: R
     rows, order, counts = dispatch(x, routing.experts[0], routing.n_experts)
     n = len(rows)
     runs = expert_runs(counts)
-    gated, upped = w.hidden(n, moe.gate.shape[1])
-    experts_into(rows, moe.gate, moe.up, moe.down, runs, gated, upped, upped, w.outputs[:n])
+    if isinstance(moe, Int8MoE):
+        moe.experts.into(rows, runs, *w.hidden(n, moe.experts.gate[0].n_out), w.outputs[:n])
+    else:
+        gated, upped = w.hidden(n, moe.gate.shape[1])
+        experts_into(rows, moe.gate, moe.up, moe.down, runs, gated, upped, upped, w.outputs[:n])
     out.copy_(combine(w.outputs[:n], order, routing.weights[0]))
     if moe.shared is not None:
         out += moe.shared(x)
@@ -195,6 +208,9 @@ def _block(w: Workspace, block: Block, length: int, routing: Routing | None) -> 
         normalise_into(mixed, w.stream[at], block.ffn_norm.weight, block.eps, normed, w.inverse)
         if isinstance(block.ffn, MoE):
             _experts(w, block.ffn, normed, w.branch[at], at, cast(Routing, routing))
+        elif isinstance(block.ffn, Int8SwiGLU):
+            experts = block.ffn.experts
+            experts.into(normed, [slice(0, n)], *w.hidden(n, experts.gate[0].n_out), w.branch[at])
         else:
             ffn = block.ffn
             gated, hidden = w.hidden(n, ffn.gate.weight.shape[0])

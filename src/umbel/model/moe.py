@@ -174,10 +174,13 @@ class MoE(nn.Module):
         routing = self._route(x_BLD, real_BL)
         experts_TK, weights_TK = routing.experts.flatten(0, 1), routing.weights.flatten(0, 1)
         rows_RD, order_R, counts_E = dispatch(x_BLD.flatten(0, 1), experts_TK, routing.n_experts)
-        run_experts = grouped_mlp if self.exchange is None else self.exchange
-        rows_RD = run_experts(rows_RD, self.gate, self.up, self.down, counts_E)
-        routed = combine(rows_RD, order_R, weights_TK).view(x_BLD.shape)
+        routed = combine(self.run_experts(rows_RD, counts_E), order_R, weights_TK).view(x_BLD.shape)
         return routed if self.shared is None else routed + self.shared(x_BLD), routing
+
+    def run_experts(self, rows_RD: Tensor, counts_E: Tensor) -> Tensor:
+        """Give each row what its expert makes of it; rows are sorted by expert, as :func:`dispatch` leaves them."""
+        run = grouped_mlp if self.exchange is None else self.exchange
+        return run(rows_RD, self.gate, self.up, self.down, counts_E)
 
     def _route(self, x_BLD: Tensor, real_BL: Tensor | None) -> Routing:
         if isinstance(self.router, Router):

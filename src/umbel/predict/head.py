@@ -50,11 +50,22 @@ class Head:
         Longest window that the base saw in training.
     source
         What it was loaded from.
+    strand
+        The one that ``umbel finetune`` scored it on: ``forward`` of a stranded task, else ``both``. None where the
+        folder stands alone, and nothing tells.
     """
 
-    def __init__(self, model: Tuned, weights_hash: str, device: torch.device, tokens: Tokens, source: Path):
+    def __init__(
+        self,
+        model: Tuned,
+        weights_hash: str,
+        device: torch.device,
+        tokens: Tokens,
+        source: Path,
+        strand: Strand | None = None,
+    ):
         self._model: nn.Module = model.to(device).eval()
-        self._device, self.tokens, self.source = device, tokens, source
+        self._device, self.tokens, self.source, self.strand = device, tokens, source, strand
         self.weights_hash = weights_hash
         self.task = from_dict(Task, dict(model.config.task), str(source))
         self.min_bases = tokens.shortest
@@ -85,14 +96,16 @@ class Head:
         place, folder = resolve_device(device), find_tuned(Path(path))
         if not (folder / CARD_FILE).is_file():
             model = load_tuned(folder)
-            return cls(model, weights_hash(folder), place, load_tokens(folder, model.config.tokens), Path(path))
+            tokens = load_tokens(folder, model.config.tokens)
+            return cls(model, weights_hash(folder), place, tokens, Path(path), _scored_strand(folder))
         ground = _base_of(folder) if base is None else Path(base)
         merged = load_adapter(ground, folder)
         if isinstance(merged, UmbelForMaskedLM) or getattr(merged.config, "task", None) is None:
             raise AdapterError(f"{folder}: this adapter has no head for a task: it changes the language model alone")
         model = cast(Tuned, merged)
         key = sha256_json([read_card(folder).base_hash, sha256_file(folder / WEIGHTS_FILE)])
-        return cls(model, key, place, load_tokens(checkpoint_folder(ground), model.config.tokens), Path(path))
+        tokens = load_tokens(checkpoint_folder(ground), model.config.tokens)
+        return cls(model, key, place, tokens, Path(path), _scored_strand(folder))
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -182,7 +195,7 @@ def find_tuned(path: Path) -> Path:
 
 def _base_of(adapter: Path) -> Path:
     """Find an adapter's base by the result that the adapter lies in."""
-    told = adapter.resolve().parent.parent.parent / "finetune.json"
+    told = _result_of(adapter)
     where = _read(told).get("base", {}).get("path") if told.is_file() else None
     if where is None or not Path(where).is_dir():
         card = read_card(adapter)
@@ -192,6 +205,17 @@ def _base_of(adapter: Path) -> Path:
             "it is (base=)"
         )
     return Path(where)
+
+
+def _result_of(folder: Path) -> Path:
+    """Where the result stands that a model or an adapter is a run of."""
+    return folder.resolve().parent.parent.parent / "finetune.json"
+
+
+def _scored_strand(folder: Path) -> Strand | None:
+    told = _result_of(folder)
+    stranded = _read(told).get("config", {}).get("stranded") if told.is_file() else None
+    return None if stranded is None else "forward" if stranded else "both"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -28,11 +28,18 @@ from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from umbel.genome.interval import Interval
+    from umbel.genome.reference import Reference
     from umbel.predict.embed.file import EmbedResult
     from umbel.predict.embed.picture import PictureSettings
     from umbel.predict.embed.settings import EmbedSettings
     from umbel.predict.head import Head
+    from umbel.predict.ism.result import IsmResult
+    from umbel.predict.ism.settings import IsmSettings
+    from umbel.predict.scan.genome_scan import TrackScan
+    from umbel.predict.scan.settings import TrackSettings
     from umbel.predict.search.query import SearchResult
+    from umbel.predict.tracks.calls import CallSettings
     from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
     from umbel.progress import Reporter
@@ -430,6 +437,36 @@ class Predictor:
             return results
         return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
 
+    def score_variants(
+        self,
+        vcf: str | Path,
+        reference: str | Path,
+        out: str | Path | None = None,
+        *,
+        settings: VariantSettings | None = None,
+        head: Head | str | Path | None = None,
+        contig_map: str | Path | None = None,
+        background_file: str | Path | None = None,
+        reporter: Reporter | None = None,
+    ) -> VariantsResult | pa.Table:
+        """Score the variants of a VCF file: :func:`umbel.predict.variants.scoring.score_variants`.
+
+        Without ``out`` a table is given that has a row for each record and allele, and nothing is written.
+        """
+        from umbel.predict.variants import scoring
+
+        return scoring.score_or_give(
+            self,
+            vcf,
+            reference,
+            out,
+            settings=settings,
+            head=head,
+            contig_map=contig_map,
+            background_file=background_file,
+            reporter=reporter,
+        )
+
     def embed_file(
         self,
         source: str | Path,
@@ -486,33 +523,57 @@ class Predictor:
             approximate=approximate,
         )
 
-    def score_variants(
+    def ism(
         self,
-        vcf: str | Path,
-        reference: str | Path,
+        reference: str | Path | Reference,
+        region: str | Interval | None = None,
         out: str | Path | None = None,
         *,
-        settings: VariantSettings | None = None,
+        settings: IsmSettings | None = None,
         head: Head | str | Path | None = None,
-        contig_map: str | Path | None = None,
-        background_file: str | Path | None = None,
         reporter: Reporter | None = None,
-    ) -> VariantsResult | pa.Table:
-        """Score the variants of a VCF file: :func:`umbel.predict.variants.scoring.score_variants`.
+    ) -> IsmResult:
+        """Score every substitution of a region; see :func:`umbel.predict.ism.mutate.mutate_region`."""
+        from umbel.predict.ism.mutate import mutate_region
 
-        Without ``out`` a table is given that has a row for each record and allele, and nothing is written.
-        """
-        from umbel.predict.variants import scoring
+        return mutate_region(self, reference, region, out, settings=settings, head=head, reporter=reporter)
 
-        return scoring.score_or_give(
+    def scan(
+        self,
+        reference: str | Path,
+        out: str | Path,
+        *,
+        settings: TrackSettings | None = None,
+        regions: str | Path | None = None,
+        contigs: Sequence[str] = (),
+        calls: CallSettings | None = None,
+        annotation: str | Path | None = None,
+        page: bool = True,
+        embed_mb: float = 48.0,
+        tolerance: float | None = None,
+        workers: int = 1,
+        devices: Sequence[str] = (),
+        threads: int = 0,
+        reporter: Reporter | None = None,
+    ) -> TrackScan:
+        """Write tracks along a genome; see :func:`umbel.predict.scan.genome_scan.scan_tracks`."""
+        from umbel.predict.scan.genome_scan import scan_tracks
+
+        return scan_tracks(
             self,
-            vcf,
             reference,
             out,
             settings=settings,
-            head=head,
-            contig_map=contig_map,
-            background_file=background_file,
+            regions=regions,
+            contigs=contigs,
+            calls=calls,
+            annotation=annotation,
+            page=page,
+            embed_mb=embed_mb,
+            tolerance=tolerance,
+            workers=workers,
+            devices=devices,
+            threads=threads,
             reporter=reporter,
         )
 

@@ -47,7 +47,7 @@ from umbel.predict.variants.survey import (
 )
 from umbel.progress import Reporter, reporter_or_silent
 
-PASSES_PER_PART = 2_048
+PASSES_PER_PART = 512
 RECORDS_PER_PART = 4_096
 """A part is full with so many passes over windows or so many records; it is what a killed call repeats at most."""
 _VCF_SUFFIXES = (".vcf.gz", ".vcf.bgz")

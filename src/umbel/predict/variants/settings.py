@@ -107,4 +107,5 @@ class VariantSettings:
 
     def as_dict(self) -> dict[str, object]:
         """Tell the settings as JSON values."""
-        return {**asdict(self), "scores": list(self.scores)}
+        scores = ",".join(self.scores) or "llr of substitutions and pll of others"
+        return {**asdict(self), "scores": scores}

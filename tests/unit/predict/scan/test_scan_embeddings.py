@@ -16,11 +16,10 @@ from umbel.genome.fasta import read_fasta
 from umbel.model.checkpoint import save_checkpoint
 from umbel.model.hf import new_model
 from umbel.model.streaming import streaming_cost
-from umbel.predict import scan as scan_module
-from umbel.predict import stream_report
 from umbel.predict.predictor import Predictor
-from umbel.predict.scan import ScanSettings, scan_file
-from umbel.predict.stream_report import MeasuredCost, StreamingReport
+from umbel.predict.scan import ScanSettings, scan_file, stream_report
+from umbel.predict.scan import embeddings as scan_module
+from umbel.predict.scan.stream_report import MeasuredCost, StreamingReport
 from umbel.progress import Reporter
 
 CONFIG = replace(toy_stream_model(), vocab_size=92)

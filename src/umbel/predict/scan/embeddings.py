@@ -22,10 +22,10 @@ from umbel.genome.fasta import read_fasta
 from umbel.model.backbone import Backbone
 from umbel.model.hyena import HyenaState
 from umbel.model.streaming import Memory, keep_filters, needs_overlap, require_windows, stream
-from umbel.predict.bins import Bins, OpenBin, no_rows
 from umbel.predict.parts import metadata, open_parts, parts_folder, write_part
 from umbel.predict.predictor import Predictor
-from umbel.predict.stream_report import MeasuredCost, StreamingReport, Survey, measure, survey
+from umbel.predict.scan.bins import Bins, OpenBin, no_rows
+from umbel.predict.scan.stream_report import MeasuredCost, StreamingReport, Survey, measure, survey
 from umbel.progress import Reporter, reporter_or_silent
 
 WINDOWS_PER_PART = 16

@@ -1,0 +1,1 @@
+"""Files that genome browsers open: bigWig, bedGraph, BED, called features, and a page that shows them."""
