@@ -4,7 +4,7 @@ The obvious way goes from window to window, half a window at a time, one window 
 the middle of what it gets. Before anything is timed, both must say the same of the bases that lie in the middle of a
 window of either.
 
-    python benchmarks/scan_speed.py RUN GENOME [-o benchmarks/results/scan_speed.json]
+    python benchmarks/scan_speed.py RUN GENOME [-o benchmarks/results/scan_speed_cpu.json]
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("genome", type=Path)
-    parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results/scan_speed.json"))
+    parser.add_argument("-o", "--out", type=Path, default=Path("benchmarks/results/scan_speed_cpu.json"))
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
