@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from umbel.genome.sequence import Codes, N
+from umbel.predict.choices import Strand, require_strand
 from umbel.predict.phases import N_PASSES, strided
-from umbel.predict.predictor import Predictor, Strand, require_strand
+from umbel.predict.predictor import Predictor
 from umbel.predict.scan.readouts import Reading
 from umbel.predict.tracks.track import PRECISION, Track
 
