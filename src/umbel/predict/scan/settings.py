@@ -107,7 +107,7 @@ class TrackSettings:
             )
         overlap = self.overlap_bp
         if overlap < 0:
-            overlap = 3 * window // 4 if not readout.step_bp else window // 4
+            overlap = min(3 * window // 4 if not readout.step_bp else window // 4, window - grain)
         return replace(self, window_bp=window, overlap_bp=overlap)
 
     def tiling(self, readout: Readout) -> Tiling:
