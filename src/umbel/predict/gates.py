@@ -13,7 +13,8 @@ from torch import Tensor
 from umbel.errors import ConfigError
 from umbel.genome.sequence import Codes, revcomp
 from umbel.model.backbone import Output
-from umbel.predict.predictor import Predictor, Strand, require_strand
+from umbel.predict.choices import Strand, require_strand
+from umbel.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)

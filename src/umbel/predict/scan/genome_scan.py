@@ -162,6 +162,7 @@ def scan_tracks(
                         tracks=plan.readout.tracks,
                         files=found.files,
                         places=plan.places,
+                        folder=target.name,
                     )
                     write_page(temporary / PAGE, shown, genome, annotation, int(embed_mb * 1e6))
         except (CheckpointError, FastaError):

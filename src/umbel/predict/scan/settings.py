@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from umbel.errors import ConfigError
+from umbel.predict.choices import Strand
 from umbel.predict.head import Head
 from umbel.predict.phases import N_PASSES
-from umbel.predict.predictor import Predictor, Strand
+from umbel.predict.predictor import Predictor
 from umbel.predict.scan.expert_tracks import ExpertMeasure, ExpertTracks
 from umbel.predict.scan.head_tracks import HeadTracks
 from umbel.predict.scan.readouts import Readout

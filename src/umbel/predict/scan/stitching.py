@@ -104,7 +104,7 @@ class StretchValues:
             If the file is damaged.
         """
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as handle, np.load(handle) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             both = [
                 Disagreement(arrays[name][0].astype(np.int64), arrays[name][1], arrays[name][2])
