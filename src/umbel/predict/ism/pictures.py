@@ -156,12 +156,14 @@ def letter_places(bits: np.ndarray, least_bits: float) -> list[tuple[int, int, f
 
 
 def _draw_logo(axes: Any, bits: np.ndarray, top_bits: float) -> None:
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    outlines = [TextPath((0, 0), letter, size=1, prop={"family": "DejaVu Sans", "weight": "bold"}) for letter in "ACGT"]
+    font = FontProperties(family="DejaVu Sans", weight="bold")
+    outlines = [TextPath((0, 0), letter, size=1, prop=font) for letter in "ACGT"]
     boxes = [outline.get_extents() for outline in outlines]
     drawn: list[list[Any]] = [[] for _ in outlines]
     for base, column, bottom, height in letter_places(bits, _LEAST_FRAC * top_bits):
