@@ -147,6 +147,28 @@ def count_flanks(corpus: Corpus, max_order: int = MAX_ORDER, reporter: Reporter 
     return FlankCounts(tuple(both_strands(counts, order) for order, counts in enumerate(words)))
 
 
+def count_flanks_of(pieces: Iterable[Codes], max_order: int = MAX_ORDER) -> FlankCounts:
+    """Count every base of some sequences between its flanks, on both strands; words that touch an N are not counted.
+
+    Parameters
+    ----------
+    pieces
+        Base codes, ``(L_i,)`` each; what lies between two of them is no word.
+    max_order
+        As in :func:`count_flanks`.
+
+    Examples
+    --------
+    >>> count_flanks_of([np.array([0, 0, 1], np.uint8)], 0).tables[0].reshape(4).tolist()
+    [2, 1, 1, 2]
+    """
+    words = [np.zeros(4 ** (2 * order + 1), np.int64) for order in range(max_order + 1)]
+    for codes in pieces:
+        for order, counts in enumerate(words):
+            _count_words(codes, 0, counts, order)
+    return FlankCounts(tuple(both_strands(counts, order) for order, counts in enumerate(words)))
+
+
 @dataclass(frozen=True)
 class _Gathered:
     """Counts around n hidden bases: ``counts`` ``(n, max_order + 1, 4)``, ``known`` ``(n,)``."""

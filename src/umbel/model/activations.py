@@ -1,4 +1,4 @@
-"""Bytes that the parts of a network hold in a training step, measured on their real forward and backward passes.
+"""Bytes that the parts of a network hold, in a training step and in inference, measured on their real passes.
 
 The passes run on tensors without numbers (torch's fake tensors): storages are made, saved for the backward and let go
 as in training, at any width, and nothing is computed.
@@ -186,6 +186,27 @@ def measure_block(shape: BatchShape, config: ModelConfig, kind: str) -> Footprin
             return [new_stream, new_branch], others
 
         return _measure(shape, forward, [stream, branch], block)
+
+
+@_along_tokens
+def measure_inference(shape: BatchShape, config: ModelConfig, kind: str) -> Footprint:
+    """Measure one layer of a kind in a pass without gradients: what it keeps are its routing and its two streams.
+
+    Examples
+    --------
+    >>> small = ModelConfig(n_layers=2, d_model=16, ffn_hidden=24)
+    >>> measure_inference(BatchShape(1, 64, torch.device("cpu")), small, "Ad").kept // (64 * 16 * 4)
+    2
+    """
+    with _numberless(shape), torch.device(shape.device), torch.no_grad():
+        block = Block(config, kind, 0).eval()
+        stream, branch = _streams(config, shape)
+        with _Living([stream, branch, *block.parameters(), *block.buffers()]) as living:
+            with autocast_to(shape.device, shape.dtype):
+                outputs = block(stream, branch, None, None)
+            kept = living.now
+            del outputs
+    return Footprint(kept, sum(x.numel() * x.element_size() for x in (stream, branch)), living.peak - kept)
 
 
 @_along_tokens

@@ -13,7 +13,8 @@ from torch import Tensor
 from umbel.errors import ConfigError
 from umbel.genome.sequence import Codes, revcomp
 from umbel.model.backbone import Output
-from umbel.predict.predictor import Predictor, Strand, require_strand
+from umbel.predict.choices import Strand, require_strand
+from umbel.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def read_gates(
             token = encodings[i].token_of_base(len(codes[i]))
             found[i] = Gates(*(array[row, token] for array in arrays))
 
-    predictor._run([encoding.ids for encoding in encodings], use)
+    predictor._run([encoding.ids for encoding in encodings], use, n_layers=layer + 1)
     return [gates for gates in found if gates is not None]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 
@@ -204,17 +203,6 @@ def disk_bytes(run: RunConfig) -> Disk:
     state = _FLOAT * (parameters.total * (1 + has_ema) + moments)
     checkpoints = 1 + run.train.keep_best + has_ema
     return Disk((run.train.keep_states + 1) * state, checkpoints * _FLOAT * parameters.total)
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Give the bytes that are free on a device: of a GPU, or of the machine for a CPU; None where none tells."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    path = Path("/proc/meminfo")
-    if not path.is_file():
-        return None
-    line = next(x for x in path.read_text().splitlines() if x.startswith("MemAvailable"))
-    return int(line.split()[1]) * 1024
 
 
 @dataclass(frozen=True)

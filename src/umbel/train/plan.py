@@ -10,14 +10,13 @@ from umbel.config import RunConfig
 from umbel.data.tokenizers import make_tokens, require_vocabulary
 from umbel.errors import ConfigError
 from umbel.model.backbone import count_parameters
-from umbel.ops.devices import autocast_dtype, resolve_device
+from umbel.ops.devices import autocast_dtype, available_bytes, resolve_device
 from umbel.progress import Reporter
 from umbel.train.measured import read_throughput
 from umbel.train.memory import (
     Disk,
     Memory,
     Remedy,
-    available_bytes,
     count_kinds,
     disk_bytes,
     find_remedies,

@@ -14,9 +14,9 @@ from umbel.model.activations import BatchShape
 from umbel.model.heads import label_losses
 from umbel.model.hf import UmbelForMaskedLM, new_model
 from umbel.model.routing import balance_loss, z_loss
-from umbel.ops.devices import autocast_to
+from umbel.ops.devices import autocast_to, available_bytes
 from umbel.progress import Reporter, reporter_or_silent
-from umbel.train.memory import available_bytes, training_memory
+from umbel.train.memory import training_memory
 from umbel.train.optim import make_optimizers
 from umbel.train.speed import matrix_rate, step_flops, synchronise
 from umbel.train.workload import batch_shape, share_of, workload

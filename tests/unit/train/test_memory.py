@@ -10,7 +10,8 @@ from toys import toy_placement_run, toy_run
 from umbel.config import ModelConfig, RunConfig, apply_settings
 from umbel.data.kmers import KmerTokens
 from umbel.errors import ConfigError
-from umbel.train.memory import available_bytes, count_kinds, disk_bytes, find_remedies, training_memory
+from umbel.ops.devices import available_bytes
+from umbel.train.memory import count_kinds, disk_bytes, find_remedies, training_memory
 from umbel.train.optim import is_orthogonalised
 from umbel.train.pretrain import untrained_model
 from umbel.train.recipes import hyenamoe_tiny, plantbimoe, tiny

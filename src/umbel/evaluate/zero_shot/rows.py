@@ -74,7 +74,7 @@ class Rows:
 
 
 def substitution_key(ref: Codes, alt: Codes) -> Ints:
-    """Number the kinds of substitutions, 0 to 15.
+    """Give a number to each kind of substitution, 0 to 15.
 
     Examples
     --------
@@ -85,12 +85,12 @@ def substitution_key(ref: Codes, alt: Codes) -> Ints:
 
 
 def context_key(left: Codes, ref: Codes, right: Codes, alt: Codes) -> Ints:
-    """Number the kinds of substitutions between two neighbours, 0 to 255."""
+    """Give a number to each kind of substitution between two neighbours, 0 to 255."""
     return (substitution_key(ref, alt) * 4 + left) * 4 + right
 
 
 def frame_key(codon_position: Codes, ref: Codes, alt: Codes) -> Ints:
-    """Number the kinds of substitutions at a place of a codon, 0 to 47."""
+    """Give a number to each kind of substitution at a place of a codon, 0 to 47."""
     return codon_position.astype(np.int64) * 16 + substitution_key(ref, alt)
 
 

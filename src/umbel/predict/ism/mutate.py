@@ -21,12 +21,14 @@ from umbel.genome.interval import Interval
 from umbel.genome.reference import Reference
 from umbel.genome.sequence import BASES, Codes, N
 from umbel.genome.variant import Variant, left_normalise
+from umbel.predict.head import Head
 from umbel.predict.ism.passes import base_log_probs, is_scored, place_window, substitution_scores
 from umbel.predict.ism.pictures import write_pictures
 from umbel.predict.ism.result import DELETION, IsmResult
 from umbel.predict.ism.settings import IsmSettings
 from umbel.predict.parts import open_parts, write_part
-from umbel.predict.variants.scores import HeadScore, pseudo_likelihood_differences
+from umbel.predict.variants.head_score import HeadDifference
+from umbel.predict.variants.scores import pseudo_likelihood_differences
 from umbel.predict.variants.windows import VariantWindow, cut_window
 from umbel.progress import Reporter, reporter_or_silent
 
@@ -47,7 +49,7 @@ def mutate_region(
     out: str | Path | None = None,
     *,
     settings: IsmSettings | None = None,
-    head: HeadScore | None = None,
+    head: Head | str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> IsmResult:
     """Score every substitution of a region, from one masked pass a position and strand.
@@ -69,7 +71,8 @@ def mutate_region(
     settings
         Windows and deletions.
     head
-        A tuned head, whose outputs with and without each substitution are subtracted.
+        A tuned model, or where it is: its outputs with and without each substitution are compared as ``umbel
+        variants`` does; see :class:`~umbel.predict.variants.head_score.HeadDifference`.
     reporter
         Where progress goes.
 
@@ -79,20 +82,26 @@ def mutate_region(
         If the region has another form, or the tokens are learnt words.
     FastaError
         If the region is not on the reference, or nothing in it can be scored.
+    CheckpointError
+        If there is no tuned model where the head should be.
     RunError
         If the folder holds an unfinished result of another call.
     OutputError
         If the disk is full.
     """
     predictor.require_base_probabilities()
+    if isinstance(head, str | Path):
+        head = Head.load(head, str(predictor.device))
     chosen = (settings or IsmSettings()).resolved(predictor.window_bp)
     with _opened(reference) as genome:
         place = _resolve(genome, region)
-        work = _Work(predictor, genome, place, genome.fetch(place.contig, place.start, place.end), chosen, head)
+        ref = genome.fetch(place.contig, place.start, place.end)
+        difference, least = (None, 0) if head is None else (HeadDifference(head), head.min_bases)
+        work = _Work(predictor, genome, place, ref, chosen, difference, max(least, predictor.min_bases))
         facts = {
             "umbel": umbel.__version__,
             "weights": predictor.weights_hash,
-            "head": None if head is None else list(head.names),
+            "head": None if head is None else head.weights_hash,
             "contig": place.contig,
             "contig_md5": genome.contig_md5(place.contig),
             "first": place.start + 1,
@@ -146,7 +155,8 @@ class _Work:
     place: Interval
     ref: Codes
     settings: IsmSettings
-    head: HeadScore | None
+    head: HeadDifference | None
+    head_bases: int
 
     def run(self, folder: Path | None, facts: Mapping[str, object], reporter: Reporter) -> Columns:
         """Compute what is not there yet; give all columns, whole."""
@@ -196,12 +206,12 @@ class _Work:
             found[where] = pseudo_likelihood_differences(self.predictor, windows, self.settings.n_passes)
         return found
 
-    def _head(self, head: HeadScore, windows: list[VariantWindow], first: int) -> Columns:
+    def _head(self, head: HeadDifference, windows: list[VariantWindow], first: int) -> Columns:
         """Give the difference of every output of a head for every base in place of the reference."""
         found = np.full((len(windows), 4, len(head.names)), np.nan, np.float32)
         changed, where = [], []
         for i, window in enumerate(windows):
-            if not is_scored(window, self.predictor.min_bases):
+            if not is_scored(window, self.head_bases):
                 continue
             own = int(self.ref[first + i])
             found[i, own] = 0

@@ -23,6 +23,8 @@ _LEAST_FRAC = 0.003
 """Letters lower than this share of the axis are left out: they would be a line."""
 _COLUMN_IN, _SIDE_IN, _TOP_IN, _LOGO_IN, _CELL_IN, _GAP_IN = 0.135, 0.85, 0.62, 0.85, 0.135, 0.62
 _TICK_BP = 10
+_SIDE_BY_SIDE = 95
+"""With fewer bases the title is too narrow for a legend."""
 
 
 def information_bits(log_probs: np.ndarray) -> np.ndarray:
@@ -87,10 +89,11 @@ def draw(result: IsmResult) -> Any:
     row_in = _LOGO_IN + 0.06 + n_kinds * _CELL_IN + _GAP_IN
     height = _TOP_IN + n_rows * row_in
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    figure.text(_SIDE_IN / width, 1 - 0.2 / height, _title(result, n), va="center", fontsize=10, color="#1c1c1a")
     bits = information_bits(result.log_probs[:n])
     top_bits = next(top for top in _SCALES_BITS if top >= 2 or bits.sum(axis=1).max() <= top)
-    limit = _colour_limit(result.llr[:n])
+    shown, usual = _shown_scores(result)
+    figure.text(_SIDE_IN / width, 1 - 0.2 / height, _title(result, n, usual), va="center", fontsize=10, color="#1c1c1a")
+    limit = _colour_limit(shown[:n])
     image = None
     for row in range(n_rows):
         first, last = row * ROW_BP, min((row + 1) * ROW_BP, n)
@@ -101,19 +104,31 @@ def draw(result: IsmResult) -> Any:
         below = top - _LOGO_IN - 0.06 - cells_in
         table = figure.add_axes((_SIDE_IN / width, below / height, box, cells_in / height))
         _draw_logo(logo, bits[first:last], top_bits)
-        image = _draw_table(table, result, first, last, limit)
+        image = _draw_table(table, result, shown, first, last, limit)
     _draw_scale(figure, image, width, height)
     return figure
 
 
-def _title(result: IsmResult, n: int) -> str:
+def _title(result: IsmResult, n: int, usual: float | None) -> str:
     shown = "" if n == len(result.ref) else f", the first {n:,} bases of {len(result.ref):,}"
-    return (
-        f"{result.region}{shown}: letters by the information in the model's prediction, cells by ln P(base) − "
-        "ln P(reference)"
-        if n > 70
-        else f"{result.region}{shown}"
-    )
+    told = [f"{result.region}{shown}"]
+    if n > _SIDE_BY_SIDE:
+        told.append("letters: information in the model's prediction; cells: ln P(base) − ln P(reference)")
+    if usual is not None:
+        told.append(f"del: less the region's median, {usual:.2f}".replace("-", "−"))
+    return (" · " if n > _SIDE_BY_SIDE else "\n").join(told)
+
+
+def _shown_scores(result: IsmResult) -> tuple[np.ndarray, float | None]:
+    """Give the scores as they are coloured, and what was taken from those of deletions.
+
+    A shorter window is the likelier one wherever the base is, so that a deletion is compared with its neighbours.
+    """
+    if DELETION not in result.kinds:
+        return result.llr, None
+    deletions = result.llr[:, -1]
+    usual = float(np.median(deletions[~np.isnan(deletions)])) if not np.isnan(deletions).all() else 0.0
+    return np.column_stack([result.llr[:, :-1], deletions - np.float32(usual)]), usual
 
 
 def _colour_limit(llr: np.ndarray) -> float:
@@ -122,29 +137,48 @@ def _colour_limit(llr: np.ndarray) -> float:
     return float(np.quantile(known, 0.99)) or 1.0 if known.size else 1.0
 
 
+def letter_places(bits: np.ndarray, least_bits: float) -> list[tuple[int, int, float, float]]:
+    """Stack the letters of each column, the highest on top: (base, column, bottom, height) of each.
+
+    Examples
+    --------
+    >>> letter_places(np.array([[0.5, 0.0, 1.0, 0.001]]), 0.01)
+    [(0, 0, 0.0, 0.5), (2, 0, 0.5, 1.0)]
+    """
+    found = []
+    for i, column in enumerate(bits):
+        bottom = 0.0
+        for base in np.argsort(column, kind="stable").tolist():
+            if column[base] >= least_bits:
+                found.append((base, i, bottom, float(column[base])))
+                bottom += float(column[base])
+    return found
+
+
 def _draw_logo(axes: Any, bits: np.ndarray, top_bits: float) -> None:
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    # Letters of one size each, whose outlines fill the unit square after scaling.
-    outlines = [TextPath((0, 0), letter, size=1, prop={"family": "DejaVu Sans", "weight": "bold"}) for letter in "ACGT"]
+    font = FontProperties(family="DejaVu Sans", weight="bold")
+    outlines = [TextPath((0, 0), letter, size=1, prop=font) for letter in "ACGT"]
     boxes = [outline.get_extents() for outline in outlines]
-    for i, column in enumerate(bits):
-        bottom = 0.0
-        for base in np.argsort(column, kind="stable"):
-            if column[base] < _LEAST_FRAC * top_bits:
-                continue
-            box = boxes[base]
-            # To the width of a column and the height of the share, from wherever the font puts the letter.
-            place = (
-                Affine2D()
-                .translate(-box.x0, -box.y0)
-                .scale(0.92 / box.width, column[base] / box.height)
-                .translate(i + 0.04, bottom)
-            )
-            axes.add_patch(PathPatch(place.transform_path(outlines[base]), facecolor=_COLOURS[base], linewidth=0))
-            bottom += column[base]
+    drawn: list[list[Any]] = [[] for _ in outlines]
+    for base, column, bottom, height in letter_places(bits, _LEAST_FRAC * top_bits):
+        box = boxes[base]
+        # To the width of a column and the height of the share, from wherever the font puts the letter.
+        place = (
+            Affine2D()
+            .translate(-box.x0, -box.y0)
+            .scale(0.92 / box.width, height / box.height)
+            .translate(column + 0.04, bottom)
+        )
+        drawn[base].append(place.transform_path(outlines[base]))
+    for paths, colour in zip(drawn, _COLOURS, strict=True):
+        if paths:
+            axes.add_patch(PathPatch(Outline.make_compound_path(*paths), facecolor=colour, linewidth=0))
     axes.set_xlim(0, len(bits))
     axes.set_ylim(0, top_bits)
     axes.set_yticks([0, top_bits / 2, top_bits], ["0", f"{top_bits / 2:g}", f"{top_bits:g}"])
@@ -154,21 +188,21 @@ def _draw_logo(axes: Any, bits: np.ndarray, top_bits: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_table(axes: Any, result: IsmResult, first: int, last: int, limit: float) -> Any:
+def _draw_table(axes: Any, result: IsmResult, shown: np.ndarray, first: int, last: int, limit: float) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     # Less likely than the reference is brown, more likely violet, as in every page.
     scale = LinearSegmentedColormap.from_list("umbel", ["#b35806", "#fafaf8", "#542788"])
     colours = scale.with_extremes(bad="#d8d8d4")
     kinds = result.kinds
-    values = result.llr[first:last].T
+    values = shown[first:last].T
     image = axes.imshow(
         np.ma.masked_invalid(values), aspect="auto", cmap=colours, vmin=-limit, vmax=limit,
         extent=(0, last - first, len(kinds), 0), interpolation="nearest",
     )  # fmt: skip
+    known = np.flatnonzero(result.ref[first:last] < N)
+    axes.plot(known + 0.5, result.ref[first:last][known] + 0.5, ".", color="#55554f", markersize=2)
     for i, base in enumerate(result.ref[first:last]):
-        if base < N:
-            axes.plot(i + 0.5, base + 0.5, ".", color="#55554f", markersize=2)
         axes.text(
             i + 0.5, len(kinds) + 0.55, BASES[base], ha="center", va="center", fontsize=6.5, family="DejaVu Sans Mono",
             color=_COLOURS[base] if base < N else "#8a8a84", fontweight="bold",

@@ -10,7 +10,7 @@ from typing import Any
 
 import umbel
 from umbel.data.corpus.executors import run_jobs
-from umbel.errors import ConfigError, FastaError, RunError
+from umbel.errors import CheckpointError, ConfigError, FastaError, RunError
 from umbel.files import sha256_file, sha256_json, whole_folder, write_json
 from umbel.genome.reference import Reference
 from umbel.predict.head import Head
@@ -21,6 +21,7 @@ from umbel.predict.scan.places import Places, chosen_places, n_bases
 from umbel.predict.scan.publishing import Published, publish
 from umbel.predict.scan.readouts import Readout
 from umbel.predict.scan.settings import TrackSettings
+from umbel.predict.scan.stitching import windows_read
 from umbel.predict.scan.stretch_jobs import Loading, StretchJob, lend, run_stretch, take_back
 from umbel.predict.scan.windows import Stretch, stretches
 from umbel.predict.tracks.bigwig import require_bigwig_lengths
@@ -140,6 +141,7 @@ def scan_tracks(
         jobs = _jobs(plan, predictor, folder, tuple(devices), threads)
         try:
             _read(plan, jobs, workers, reporter)
+            _require_bases(plan, jobs)
             with whole_folder(target) as temporary:
                 found = publish(
                     temporary,
@@ -160,8 +162,13 @@ def scan_tracks(
                         tracks=plan.readout.tracks,
                         files=found.files,
                         places=plan.places,
+                        folder=target.name,
                     )
                     write_page(temporary / PAGE, shown, genome, annotation, int(embed_mb * 1e6))
+        except (CheckpointError, FastaError):
+            # The same call would fail again: there is nothing to go on from.
+            shutil.rmtree(folder)
+            raise
         finally:
             take_back(jobs[0].loading)
     shutil.rmtree(folder)
@@ -212,7 +219,11 @@ def _plan(
     contigs: Sequence[str],
 ) -> _Plan:
     settings = settings or TrackSettings()
-    head = None if settings.head is None else Head.load(settings.head, str(predictor.device), predictor.source)
+    head = (
+        None
+        if settings.head is None
+        else Head.load(settings.head, str(predictor.device), getattr(predictor, "source", None))
+    )
     readout = settings.open(predictor, head)
     settings = settings.resolved(readout, (head or predictor).window_bp)
     genome = Reference.open(reference)
@@ -234,10 +245,10 @@ def _plan(
 
 def _jobs(plan: _Plan, predictor: Predictor, folder: Path, devices: tuple[str, ...], threads: int) -> list[StretchJob]:
     loading = Loading(
-        predictor.source,
+        getattr(predictor, "source", None),
         plan.reference.path,
         plan.settings,
-        predictor.precision,
+        getattr(predictor, "precision", "fp32"),
         devices or (str(predictor.device),),
         threads,
     )
@@ -259,11 +270,14 @@ def _read(plan: _Plan, jobs: Sequence[StretchJob], workers: int, reporter: Repor
         pass
 
 
-def _facts(plan: _Plan, identity: Mapping[str, Any], found: Published, calls: CallSettings | None) -> dict[str, Any]:
-    if not found.n_read:
+def _require_bases(plan: _Plan, jobs: Sequence[StretchJob]) -> None:
+    if not any(windows_read(job.path) for job in jobs):
         raise FastaError(
             "there is no A, C, G or T to read in what was asked for, so nothing is written.", plan.reference.path
         )
+
+
+def _facts(plan: _Plan, identity: Mapping[str, Any], found: Published, calls: CallSettings | None) -> dict[str, Any]:
     disagreement = {}
     for row, track in enumerate(plan.readout.tracks):
         told: dict[str, Any] = {"unit": track.unit}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from umbel.data.labelled.task import Task
 from umbel.genome.sequence import Codes
-from umbel.predict.predictor import Strand, require_strand
+from umbel.predict.choices import Strand, require_strand
 from umbel.predict.scan.readouts import Reading, without_n
 from umbel.predict.tracks.track import PRECISION, Track, file_names
 

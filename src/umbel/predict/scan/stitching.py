@@ -104,7 +104,7 @@ class StretchValues:
             If the file is damaged.
         """
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as handle, np.load(handle) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             both = [
                 Disagreement(arrays[name][0].astype(np.int64), arrays[name][1], arrays[name][2])
@@ -123,6 +123,17 @@ class StretchValues:
             raise RunError(
                 f"{path} is damaged ({type(error).__name__}): delete this file and run the same command again"
             ) from error
+
+
+def windows_read(path: Path) -> int:
+    """Tell how many windows of a stretch the model read, from its file.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged.
+    """
+    return StretchValues.load(path).n_read
 
 
 @dataclass

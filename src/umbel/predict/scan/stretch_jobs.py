@@ -23,7 +23,7 @@ class Loading:
     Attributes
     ----------
     checkpoint, reference
-        Where they are.
+        Where they are; no checkpoint where a model is made and not loaded.
     settings
         What is read.
     precision
@@ -34,7 +34,7 @@ class Loading:
         CPU threads of each worker; 0 leaves the choice to torch.
     """
 
-    checkpoint: Path
+    checkpoint: Path | None
     reference: Path
     settings: TrackSettings
     precision: str
@@ -87,5 +87,7 @@ def _load(loading: Loading) -> tuple[Readout, Reference]:
     # The processes of a pool are counted as they start.
     turn = (current_process()._identity or (1,))[-1] - 1
     device = loading.devices[turn % len(loading.devices)]
-    predictor = Predictor.load(loading.checkpoint, device, loading.precision)
+    assert loading.checkpoint is not None
+    more = () if loading.precision == "fp32" else (loading.precision,)
+    predictor = Predictor.load(loading.checkpoint, device, *more)
     return loading.settings.open(predictor), Reference.open(loading.reference)
