@@ -241,7 +241,7 @@ def score_variants(
         same = {
             "umbel": umbel.__version__,
             "weights": predictor.weights_hash,
-            "precision": getattr(predictor, "precision", "fp32"),
+            "precision": predictor.precision,
             "head": None if head is None else head.weights_hash,
             "assembly": genome.assembly_md5(),
             "settings": settings.as_dict(),
@@ -254,7 +254,7 @@ def score_variants(
         _write_parts(job, parts, found, folder, calibration, reporter)
         facts = {
             "Version": umbel.__version__,
-            "Model": getattr(predictor, "source", None) or "in memory",
+            "Model": predictor.source or "in memory",
             "Weights": predictor.weights_hash,
             "Precision": same["precision"],
             "Assembly": same["assembly"],

@@ -144,6 +144,25 @@ def test_scores_are_those_of_the_functions(inputs, tmp_path):
     assert given.drop_columns([]).equals(table.replace_schema_metadata(given.schema.metadata))
 
 
+def test_equal_variants_have_equal_scores_however_they_are_written(tmp_path):
+    repeat = TEXT[:60] + "CAGCAGCAGCAG" + TEXT[60:200]
+    written = [
+        "c 61 . CAG CAGCAG . . .",
+        "c 63 . GCAG GCAGCAG . . .",
+        "c 72 . G GCAG . . .",
+        "c 60 . N <DUP> . . SVLEN=3",
+        "c 66 . N <DUP:TANDEM> . . END=69",
+        f"c 60 . {repeat[59]} {repeat[59]}CAG . . .",
+    ]
+    inputs = (
+        write_vcf(tmp_path, sorted(written, key=lambda row: int(row.split()[1]))),
+        write_genome(tmp_path, {"c": repeat}),
+    )
+    table = score_or_give(PlantedPredictor(), *inputs, None, settings=SMALL)
+    for column in ("pll", "pll_pct", "pll_z", "start", "norm_alt"):
+        assert len(set(table[column].to_pylist())) == 1 and table[column].null_count == 0, column
+
+
 def test_background_can_be_left_out_and_kept(inputs, tmp_path):
     bare = VariantSettings(window_bp=64, max_allele_bp=10, background=0)
     assert "UMBEL_LLR_PCT" not in text_of(score(inputs, tmp_path / "bare.vcf.gz", bare).path)
