@@ -12,7 +12,7 @@ from toys import toy_run
 from umbel.data.kmers import KmerTokens
 from umbel.data.placement import cut_spans
 from umbel.model.hf import UmbelConfig, UmbelForSequenceClassification, new_model
-from umbel.predict import predictor as predictor_module
+from umbel.predict.phases import strided
 from umbel.predict.predictor import Predictor
 
 PAD, CLS, SEP = 4, 0, 1
@@ -156,17 +156,20 @@ def test_embeddings_do_not_depend_on_how_the_batch_is_cut(name, sequences, budge
     codes = [np.array(sequence, np.uint8) for sequence in sequences]
     predictor = PREDICTORS[name]
     alone = np.concatenate([predictor.embed([sequence]) for sequence in codes])
-    before = predictor_module.TOKENS_PER_BATCH
-    predictor_module.TOKENS_PER_BATCH = budget
+    hidden = [sequence % 2 == 0 for sequence in codes]
+    phases = [strided(len(sequence), 3) for sequence in codes]
+    predictor.tokens_per_batch = budget
     try:
         together = predictor.embed(codes)
-        hidden = [sequence % 2 == 0 for sequence in codes]
         scores = predictor.masked_log_probs(codes, hidden)
+        pseudo = predictor.pseudo_log_probs(codes, phases, "both")
         routes = predictor.routes(codes)
     finally:
-        predictor_module.TOKENS_PER_BATCH = before
+        predictor.tokens_per_batch = None
     np.testing.assert_allclose(together, alone, atol=1e-5)
     for i, sequence in enumerate(codes):
         single = predictor.masked_log_probs([sequence], [hidden[i]])[0]
         np.testing.assert_allclose(scores[i], single, atol=1e-5)
         assert (routes[i] == predictor.routes([sequence])[0]).all()
+        one = predictor.pseudo_log_probs([sequence], [phases[i]], "both")[0]
+        np.testing.assert_allclose(pseudo[i], one, atol=1e-5)

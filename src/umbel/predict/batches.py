@@ -37,13 +37,14 @@ def similar_lengths(lengths: Sequence[int], rows_of: Callable[[int], int]) -> li
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     groups: list[list[int]] = []
+    longest = most = 0
     for i in order:
-        if groups:
-            longest, size = lengths[groups[-1][0]], len(groups[-1])
-            is_filling = lengths[i] >= FULL_ENOUGH * longest or longest * size < WORTH_A_PASS
-            if size < rows_of(longest) and is_filling:
-                groups[-1].append(i)
-                continue
+        size = len(groups[-1]) if groups else 0
+        is_filling = lengths[i] >= FULL_ENOUGH * longest or longest * size < WORTH_A_PASS
+        if size < most and is_filling:
+            groups[-1].append(i)
+            continue
+        longest, most = lengths[i], rows_of(lengths[i])
         groups.append([i])
     return groups
 

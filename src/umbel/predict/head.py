@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +26,15 @@ from umbel.model.bases import to_device
 from umbel.model.checkpoint import checkpoint_folder, weights_hash
 from umbel.model.hf import UmbelForMaskedLM
 from umbel.model.tuned import Tuned, load_tuned
-from umbel.ops.devices import resolve_device
+from umbel.ops.devices import autocast_to, resolve_device
 from umbel.predict.batches import similar_lengths
-from umbel.predict.predictor import Strand, require_strand
+from umbel.predict.choices import Strand, require_strand
+from umbel.predict.memory import Budget, pass_bytes
+from umbel.predict.precision import Precision, autocast_of, set_precision
 from umbel.progress import Reporter, reporter_or_silent
 
-TOKENS_AT_ONCE = 16_384
+_COPIES = 4
+"""Of the states of a batch, while a head averages them over bins or sequences."""
 
 
 class Head:
@@ -53,6 +57,10 @@ class Head:
     strand
         The one that ``umbel finetune`` scored it on: ``forward`` of a stranded task, else ``both``. None where the
         folder stands alone, and nothing tells.
+    precision
+        ``fp32``, ``bf16`` or ``int8``: of the backbone; the head itself computes in float32.
+    tokens_per_batch
+        As :attr:`umbel.predict.loaded.LoadedModel.tokens_per_batch`.
     """
 
     def __init__(
@@ -63,17 +71,29 @@ class Head:
         tokens: Tokens,
         source: Path,
         strand: Strand | None = None,
+        precision: Precision = "fp32",
     ):
         self._model: nn.Module = model.to(device).eval()
         self._device, self.tokens, self.source, self.strand = device, tokens, source, strand
+        self.precision: Precision = precision
+        self._autocast = autocast_of(precision)
+        set_precision(model.backbone, device, precision)
         self.weights_hash = weights_hash
+        self.tokens_per_batch: int | None = None
+        self._config, self._backbone = model.config.model, model.backbone
         self.task = from_dict(Task, dict(model.config.task), str(source))
         self.min_bases = tokens.shortest
         self.window_bp: int = model.config.window_bp
         require_places(self.task, tokens)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", base: str | Path | None = None) -> Head:
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        base: str | Path | None = None,
+        precision: Precision = "fp32",
+    ) -> Head:
         """Load what ``umbel finetune`` wrote.
 
         Parameters
@@ -83,6 +103,8 @@ class Head:
             ``adapter`` folder, which is merged into its base.
         base
             Of an adapter: its checkpoint or run folder. None takes the one that ``finetune.json`` tells of.
+        precision
+            As in :meth:`umbel.predict.loaded.LoadedModel.load`.
 
         Raises
         ------
@@ -91,13 +113,13 @@ class Head:
         AdapterError
             If an adapter's base is not told or not there, or is another one: its weights' hash decides.
         BackendError
-            If the device is not here.
+            If the device is not here, or cannot compute in this precision.
         """
         place, folder = resolve_device(device), find_tuned(Path(path))
         if not (folder / CARD_FILE).is_file():
             model = load_tuned(folder)
             tokens = load_tokens(folder, model.config.tokens)
-            return cls(model, weights_hash(folder), place, tokens, Path(path), _scored_strand(folder))
+            return cls(model, weights_hash(folder), place, tokens, Path(path), _scored_strand(folder), precision)
         ground = _base_of(folder) if base is None else Path(base)
         merged = load_adapter(ground, folder)
         if isinstance(merged, UmbelForMaskedLM) or getattr(merged.config, "task", None) is None:
@@ -105,7 +127,7 @@ class Head:
         model = cast(Tuned, merged)
         key = sha256_json([read_card(folder).base_hash, sha256_file(folder / WEIGHTS_FILE)])
         tokens = load_tokens(checkpoint_folder(ground), model.config.tokens)
-        return cls(model, key, place, tokens, Path(path), _scored_strand(folder))
+        return cls(model, key, place, tokens, Path(path), _scored_strand(folder), precision)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -140,6 +162,8 @@ class Head:
         ------
         ValueError
             If a sequence is shorter than one token, or the strand is none of the three.
+        ConfigError
+            If one sequence alone takes more memory than there is; nothing is computed then.
         """
         require_strand(strand)
         for i, sequence in enumerate(codes):
@@ -147,11 +171,18 @@ class Head:
                 raise ValueError(
                     f"sequence {i} has {len(sequence)} bases, and this model's tokens have {self.min_bases}"
                 )
-        groups = similar_lengths([len(sequence) for sequence in codes], lambda width: max(1, TOKENS_AT_ONCE // width))
+        # No sequence has more tokens than bases and framing.
+        groups = similar_lengths([len(sequence) + 2 for sequence in codes], self.budget().rows_of)
         bar = reporter_or_silent(reporter).start("predicting", len(codes), "sequences")
         found = outputs_in_groups(self.task, self.tokens, codes, self._say, groups, strand, bar.advance)
         bar.close()
         return list(found)
+
+    def budget(self) -> Budget:
+        """Tell how many sequences go into one pass, by what its buffers take and by the memory that is free now."""
+        cost = pass_bytes(self._backbone, self._device, self._autocast)
+        each = cost.each + 4 * _COPIES * self._config.d_model
+        return Budget(replace(cost, each=each), self._device, self.tokens_per_batch)
 
     def probabilities(
         self, codes: Sequence[Codes], strand: Strand = "forward", *, reporter: Reporter | None = None
@@ -172,8 +203,9 @@ class Head:
 
     @torch.inference_mode()
     def _say(self, inputs: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
-        logits = self._model(**to_device(inputs, self._device)).logits
-        return logits.float().cpu().numpy()  # type: ignore[no-any-return]
+        with autocast_to(self._device, self._autocast):
+            logits = self._model(**to_device(inputs, self._device)).logits
+        return logits.float().cpu().numpy()
 
 
 def find_tuned(path: Path) -> Path:

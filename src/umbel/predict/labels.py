@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import umbel
 from umbel.errors import ConfigError
 from umbel.files import whole_file
+from umbel.predict.choices import Strand, require_strand
 from umbel.predict.embed.source import Source, open_source
 from umbel.predict.embed.windows import Windows
 from umbel.predict.head import Head
 from umbel.predict.parts import metadata, open_parts, parts_folder, write_part
-from umbel.predict.predictor import Strand, require_strand
 from umbel.progress import Reporter, reporter_or_silent
 
 ROWS_PER_PART = 256

@@ -108,8 +108,8 @@ def _in_pieces(config: ModelConfig) -> PassBytes:
     along_row = (two - one) / piece
     # The copies that a piece of experts, or a rounded product, makes for a moment.
     has_experts = any(kind[1] == "e" for kind in config.layer_kinds)
-    widest = max(2 * config.d_inner, config.ffn_hidden, config.expert_width)
-    moment = max(3 * config.top_k * config.d_model if has_experts else 0, widest)
+    hidden = max(config.ffn_hidden, config.expert_width)
+    moment = max(3 * config.top_k * config.d_model if has_experts else 0, 2 * config.d_inner, hidden)
     each = _FLOAT * config.d_model + _routing_bytes(config) + _INT
     return PassBytes(0, one / piece - along_row + _FLOAT * moment, along_row, each)
 
@@ -139,29 +139,33 @@ def _by_layers(config: ModelConfig, device: torch.device, dtype: torch.dtype | N
 
 
 class Budget:
-    """How many rows of a width go into one pass: what speed wants, and what memory allows.
+    """How many rows of a width go into one pass: what speed wants, and what memory allows when this is made.
 
     Parameters
     ----------
     cost
         Of a pass.
     device
-        Whose free memory is asked for, once for every call of :meth:`rows_of`.
+        Whose free memory counts.
     tokens
         Most padded tokens of a pass; None takes what is fast on the device.
+
+    Attributes
+    ----------
     free
-        Bytes that count as free; None asks the device.
+        Bytes that a pass may take.
+
+    Examples
+    --------
+    >>> Budget(PassBytes(0, 0, 0, 100), torch.device("cpu"), tokens=1000).rows_of(width=300)
+    3
     """
 
-    def __init__(self, cost: PassBytes, device: torch.device, tokens: int | None = None, free: int | None = None):
+    def __init__(self, cost: PassBytes, device: torch.device, tokens: int | None = None):
         self.cost, self.device = cost, device
         self.tokens = tokens or (TOKENS_ON_GPU if device.type == "cuda" else TOKENS_ON_CPU)
-        self._free = free
-
-    def free(self) -> float:
-        """Give the bytes that a pass may take."""
-        known = available_bytes(self.device) if self._free is None else self._free
-        return torch.inf if known is None else SHARE * known
+        known = available_bytes(device)
+        self.free = torch.inf if known is None else SHARE * known
 
     def rows_of(self, width: int) -> int:
         """Give the rows of so many tokens for one pass.
@@ -171,13 +175,12 @@ class Budget:
         ConfigError
             If not even one fits, saying how much it takes and how much there is.
         """
-        free = self.free()
-        rows = self.cost.rows(width, free)
+        rows = self.cost.rows(width, self.free)
         if rows < 1:
             raise ConfigError(
                 f"a sequence of {width:,} tokens takes about {_said(self.cost.of(1, width))} in one pass, and "
-                f"{_said(free)} may be used ({SHARE:.0%} of what is free on {self.device}): cut it into windows of "
-                f"{self.cost.longest(free):,} tokens or fewer, or free memory"
+                f"{_said(self.free)} may be used ({SHARE:.0%} of what is free on {self.device}): cut it into windows "
+                f"of {self.cost.longest(self.free):,} tokens or fewer, or free memory"
             )
         return max(1, min(int(min(rows, self.tokens)), self.tokens // width))
 

@@ -65,11 +65,11 @@ def states(found, codes):
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("strand", ["forward", "revcomp", "both"])
-def test_outputs_do_not_depend_on_the_batch(kind, k, strand, monkeypatch):
+def test_outputs_do_not_depend_on_the_batch(kind, k, strand):
     found, codes = head(kind, k), sequences()
     alone = [found.outputs([one], strand)[0] for one in codes]
     for tokens in (1, 70, 10_000):
-        monkeypatch.setattr("umbel.predict.head.TOKENS_AT_ONCE", tokens)
+        found.tokens_per_batch = tokens
         for one, other in zip(alone, found.outputs(codes, strand), strict=True):
             assert one.dtype == np.float32
             np.testing.assert_allclose(one, other, atol=1e-5)

@@ -15,7 +15,7 @@ from umbel.data.kmers import KmerTokens
 from umbel.data.tokenizers import describe
 from umbel.genome.sequence import encode
 from umbel.model.hf import new_model
-from umbel.predict import predictor as predictor_module
+from umbel.predict import sequences as sequences_module
 from umbel.predict.per_base import read_hidden_bases
 from umbel.predict.predictor import Predictor
 
@@ -92,7 +92,7 @@ def test_neither_batch_mates_nor_chunks_matter(name, monkeypatch):
     hidden = [(rng.random(len(sequence)) < 0.3) & (sequence < 4) for sequence in codes]
     hidden[1][:] = False
     together = PREDICTORS[name].masked_log_probs(codes, hidden)
-    monkeypatch.setattr(predictor_module, "LOGITS_AT_ONCE", 200)
+    monkeypatch.setattr(sequences_module, "LOGITS_AT_ONCE", 200)
     in_pieces = PREDICTORS[name].masked_log_probs(codes, hidden)
     for i, sequence in enumerate(codes):
         alone = PREDICTORS[name].masked_log_probs([sequence], [hidden[i]])[0]

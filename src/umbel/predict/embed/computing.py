@@ -9,11 +9,12 @@ import numpy as np
 
 from umbel.data.tokenizers import Tokens
 from umbel.genome.sequence import Codes, revcomp
+from umbel.predict.choices import Strand
 from umbel.predict.embed.read_ahead import read_ahead
 from umbel.predict.embed.settings import EmbedSettings
 from umbel.predict.embed.source import Source
 from umbel.predict.embed.windows import Integers, Windows
-from umbel.predict.predictor import Predictor, Strand
+from umbel.predict.predictor import Predictor
 
 BASES_PER_PART = 2**18
 """Bases that are computed and stored together, about; what a killed run repeats at most."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from umbel.errors import ConfigError
-from umbel.predict.predictor import Pooling, Predictor, Strand, require_embedding_pooling, require_layer
+from umbel.predict.choices import Pooling, Strand, require_embedding_pooling, require_layer
+from umbel.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)

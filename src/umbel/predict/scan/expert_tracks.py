@@ -9,8 +9,9 @@ import numpy as np
 
 from umbel.errors import ConfigError
 from umbel.genome.sequence import Codes
+from umbel.predict.choices import Strand, require_strand
 from umbel.predict.gates import read_gates, require_expert_layer
-from umbel.predict.predictor import Predictor, Strand, require_strand
+from umbel.predict.predictor import Predictor
 from umbel.predict.scan.readouts import Reading, bin_means
 from umbel.predict.tracks.track import PRECISION, Track
 

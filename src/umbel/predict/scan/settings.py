@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from umbel.errors import ConfigError
+from umbel.predict.choices import Strand
 from umbel.predict.head import Head
 from umbel.predict.phases import N_PASSES
-from umbel.predict.predictor import Predictor, Strand
+from umbel.predict.predictor import Predictor
 from umbel.predict.scan.expert_tracks import ExpertMeasure, ExpertTracks
 from umbel.predict.scan.head_tracks import HeadTracks
 from umbel.predict.scan.readouts import Readout
@@ -77,7 +78,7 @@ class TrackSettings:
         if self.track == "experts":
             return ExpertTracks(predictor, self.layer, self.bin_bp, self.measure, self.strand or "forward")
         if self.head is not None:
-            loaded = head or Head.load(self.head, str(predictor.device), getattr(predictor, "source", None))
+            loaded = head or Head.load(self.head, str(predictor.device), predictor.source)
             return HeadTracks(loaded, self.strand or "both")
         return ZeroShot(predictor, self.strand or "both", self.n_passes)
 
@@ -106,7 +107,7 @@ class TrackSettings:
             )
         overlap = self.overlap_bp
         if overlap < 0:
-            overlap = 3 * window // 4 if not readout.step_bp else window // 4
+            overlap = min(3 * window // 4 if not readout.step_bp else window // 4, window - grain)
         return replace(self, window_bp=window, overlap_bp=overlap)
 
     def tiling(self, readout: Readout) -> Tiling:

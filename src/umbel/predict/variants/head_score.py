@@ -10,7 +10,7 @@ import numpy as np
 
 from umbel.data.labelled.task import Task
 from umbel.genome.sequence import Codes
-from umbel.predict.predictor import Strand
+from umbel.predict.choices import Strand
 from umbel.predict.variants.scores import DistinctSequences, Values
 from umbel.predict.variants.windows import VariantWindow
 
