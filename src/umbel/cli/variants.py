@@ -42,15 +42,13 @@ def variants(
     json: Json = False,
 ) -> None:
     """Score every allele of a VCF against its reference; every record is kept, and a stopped run continues."""
-    from umbel.predict.predictor import load
-    from umbel.predict.variants.scoring import score_variants
+    import umbel
     from umbel.predict.variants.settings import VariantSettings
 
     names = tuple(name for name in score.split(",") if name)
     settings = VariantSettings(names, window_bp, max_allele_bp, n_passes, background, seed)  # type: ignore[arg-type]
     reporter = begin(quiet, threads)
-    result = score_variants(
-        load(checkpoint, device),
+    result = umbel.load(checkpoint, device).score_variants(
         vcf,
         reference,
         out,

@@ -9,7 +9,7 @@ Shapes: R rows, D width, F hidden width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -154,4 +154,4 @@ def round_backbone(backbone: Backbone) -> None:
                 raise ValueError("the experts of this backbone are spread over processes: load it in one")
             block.ffn = Int8MoE(block.ffn)
         else:
-            block.ffn = Int8SwiGLU(block.ffn)
+            block.ffn = Int8SwiGLU(cast(SwiGLU, block.ffn))

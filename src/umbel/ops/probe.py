@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from umbel.ops import backends, causal_conv, grouped_mlp, long_conv, rms_norm, selective_scan
+from umbel.ops import backends, causal_conv, grouped_mlp, int8, long_conv, rms_norm, selective_scan
 
 _OFFERED: dict[str, Callable[[Tensor], dict[str, str | None]]] = {
     "selective_scan": selective_scan.offered,
@@ -29,6 +30,9 @@ _WHAT = {
     "recurrent": "plain torch, chunk by chunk, with the poles' states between",
     "reference": "the definition in plain torch",
 }
+
+
+_TIMES = 3
 
 
 def _version(package: str) -> str:
@@ -64,6 +68,53 @@ def _explain(offered: dict[str, str | None], operator: str) -> str:
     return f"{chosen}: {_WHAT[chosen]}" + (f"; not {'; not '.join(faster)}" if faster else "")
 
 
+def _product_ms(run: Callable[[], Tensor]) -> float:
+    """Time a product: the shortest of some, in milliseconds."""
+    seconds = []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * min(seconds)
+
+
+@torch.inference_mode()
+def precisions() -> dict[str, str]:
+    """Tell which precisions models can be loaded in here, and how fast the products of each are on this CPU.
+
+    Examples
+    --------
+    >>> precisions()["fp32 on cpu"]
+    'the measure of the others'
+    """
+    x, weight = torch.ones(1024, 512), torch.ones(1024, 512)
+    plain = _product_ms(lambda: x @ weight.T)
+    half, half_weight = x.bfloat16(), weight.bfloat16()
+    bf16 = plain / _product_ms(lambda: half @ half_weight.T)
+    found = {"fp32 on cpu": "the measure of the others", "bf16 on cpu": _rated(bf16)}
+    if reason := int8.why_not_here():
+        found["int8 on cpu"] = f"not here: {reason}"
+    else:
+        rounded = int8.Int8Weight(weight)
+        rate = plain / _product_ms(lambda: rounded.product(int8.round_rows(x)))
+        found["int8 on cpu"] = f"{_rated(rate)}; small models gain nothing"
+    if torch.cuda.is_available():
+        found["bf16 on cuda"] = "fast" if torch.cuda.is_bf16_supported() else "emulated, slow"
+        found["int8 on cuda"] = "not on a GPU: use bf16"
+    return found
+
+
+def _rated(rate: float) -> str:
+    """Say how fast products are.
+
+    Examples
+    --------
+    >>> _rated(0.12), _rated(1.7)
+    ('works, but its products run at 0.12 x the speed of fp32', 'its products run at 1.70 x the speed of fp32')
+    """
+    return f"{'' if rate > 1 else 'works, but '}its products run at {rate:.2f} x the speed of fp32"
+
+
 def describe() -> dict[str, Any]:
     """Collect the facts that ``umbel doctor`` prints; runs each operator once, so that kernels are compiled.
 
@@ -91,6 +142,6 @@ def describe() -> dict[str, Any]:
         "packages": {name: _version(name) for name in packages},
         "devices": devices,
         "threads": torch.get_num_threads(),
-        "bf16": "fast on CUDA" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "not used here",
+        "precisions": precisions(),
         "backends": chosen,
     }

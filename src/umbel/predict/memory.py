@@ -108,8 +108,8 @@ def _in_pieces(config: ModelConfig) -> PassBytes:
     along_row = (two - one) / piece
     # The copies that a piece of experts, or a rounded product, makes for a moment.
     has_experts = any(kind[1] == "e" for kind in config.layer_kinds)
-    widest = max(2 * config.d_inner, config.ffn_hidden, config.expert_width)
-    moment = max(3 * config.top_k * config.d_model if has_experts else 0, widest)
+    hidden = max(config.ffn_hidden, config.expert_width)
+    moment = max(3 * config.top_k * config.d_model if has_experts else 0, 2 * config.d_inner, hidden)
     each = _FLOAT * config.d_model + _routing_bytes(config) + _INT
     return PassBytes(0, one / piece - along_row + _FLOAT * moment, along_row, each)
 

@@ -19,3 +19,11 @@ def test_a_missing_numba_is_told(monkeypatch):
     told = describe()["backends"]["selective_scan, float32 on cpu"]
     assert told.startswith("chunked: plain torch")
     assert "not cpu, which needs numba, which is not installed (pip install numba)" in told
+
+
+def test_precisions_are_told_with_their_speed(monkeypatch):
+    told = describe()["precisions"]
+    assert told["fp32 on cpu"] == "the measure of the others"
+    assert "its products run at" in told["bf16 on cpu"] and told["int8 on cpu"].endswith("small models gain nothing")
+    monkeypatch.setattr("umbel.ops.int8.why_not_here", lambda: "this torch has none")
+    assert describe()["precisions"]["int8 on cpu"] == "not here: this torch has none"

@@ -99,7 +99,7 @@ def group_outputs(
     """
     if strand == "both":
         forward, other = (group_outputs(task, tokens, codes, run, one) for one in ("forward", "revcomp"))
-        return [(a + b) / 2 for a, b in zip(forward, other, strict=True)]
+        return [np.asarray((a + b) / 2, np.float32) for a, b in zip(forward, other, strict=True)]
     if strand == "forward":
         return _unpadded(task, codes, run(make_inputs(task, tokens, codes)), [0] * len(codes))
     leads = [-len(sequence) % task.bin_bp if task.kind == "bins" else 0 for sequence in codes]
