@@ -78,7 +78,7 @@ class TrackSettings:
         if self.track == "experts":
             return ExpertTracks(predictor, self.layer, self.bin_bp, self.measure, self.strand or "forward")
         if self.head is not None:
-            loaded = head or Head.load(self.head, str(predictor.device), getattr(predictor, "source", None))
+            loaded = head or Head.load(self.head, str(predictor.device), predictor.source)
             return HeadTracks(loaded, self.strand or "both")
         return ZeroShot(predictor, self.strand or "both", self.n_passes)
 

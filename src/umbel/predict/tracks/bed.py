@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,7 @@ class BgzipLines:
         If a contig's name begins with ``#``: such lines are remarks in BED.
     """
 
-    def __init__(self, path: Path, lengths: Mapping[str, int], preset: str = "bed"):
+    def __init__(self, path: Path, lengths: Mapping[str, int], preset: Literal["bed", "gff"] = "bed"):
         import pysam
 
         odd = next((name for name in lengths if name.startswith("#")), None)
@@ -56,7 +56,8 @@ class BgzipLines:
         self.path, self.n_lines, self._preset = path, 0, preset
         self._csi = max(lengths.values()) > LONGEST_TBI_BP
         self.index = path.with_name(path.name + (".csi" if self._csi else ".tbi"))
-        self._file: Any = pysam.BGZFile(str(path), "wb")
+        opened: Any = pysam.BGZFile
+        self._file = opened(str(path), "wb")
 
     def write(self, lines: Iterable[str]) -> None:
         """Add lines, each without its end; contigs one after another, and within them by start."""

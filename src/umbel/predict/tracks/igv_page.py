@@ -76,8 +76,8 @@ def write_page(
         raise BackendError("igv.html needs jinja2: pip install 'umbel[tracks]'") from error
     lengths = {contig: reference.lengths[contig] for contig in page.places}
     lines = [] if annotation is None else annotation_lines(annotation, page.places, reference.lengths)
-    beside = [*page.files.values(), *(_index(path.parent, name) for name in page.files.values())]
-    beside = [name for name in beside if name]
+    indices = (_index(path.parent, name) for name in page.files.values())
+    beside = [*page.files.values(), *(name for name in indices if name is not None)]
     sizes = "".join(f"{contig}\t{length}\n" for contig, length in lengths.items())
     data = {"contigs.sizes": _packed(sizes.encode("utf-8"))}
     known_bp = sum(int((runs[:, 1] - runs[:, 0]).sum()) for runs in page.places.values())

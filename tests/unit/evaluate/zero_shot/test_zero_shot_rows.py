@@ -212,11 +212,7 @@ def test_alleles_are_common_or_rare(folder, planted):
 
 
 def test_a_file_without_frequencies_is_refused(folder, planted):
-    path = vcf_of(
-        folder, planted, [record(planted, "one", 20, "ACGT"["ACGT".index(planted["contigs"]["one"][20]) - 1], ".")]
-    )
-    with (
-        Reference.open(folder / "genes.fa") as reference,
-        pytest.raises(VcfError, match=r"1 alleles have neither AC and"),
-    ):
+    alt = "ACGT"["ACGT".index(planted["contigs"]["one"][20]) - 1]
+    path = vcf_of(folder, [record(planted, "one", 20, alt, ".")])
+    with Reference.open(folder / "genes.fa") as reference, pytest.raises(VcfError, match="1 alleles have neither AC"):
         draw_from_alleles(reference, path, ZeroShotSettings())

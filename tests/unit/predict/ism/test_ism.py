@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from umbel.cli import app
 from umbel.data.labelled.task import Task
-from umbel.errors import ConfigError, FastaError, RunError
+from umbel.errors import BackendError, ConfigError, FastaError, RunError
 from umbel.genome.interval import Interval
 from umbel.genome.reference import Reference
 from umbel.genome.sequence import encode, revcomp
@@ -236,6 +236,14 @@ def test_refusals(predictor, fasta, tmp_path):
         IsmSettings(window_bp=-1)
     with pytest.raises(ConfigError, match="flank_bp must not be negative"):
         IsmSettings(flank_bp=-1)
+
+
+def test_missing_packages_are_told_before_anything_is_computed(predictor, fasta, tmp_path, monkeypatch):
+    monkeypatch.setattr(mutate, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"need anndata, matplotlib: pip install 'umbel\[tracks\]'"):
+        predictor.ism(fasta, "chr1:1-5", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert predictor.ism(fasta, "chr1:1-5", settings=SETTINGS).llr.shape == (5, 4)
 
 
 def test_the_command(toy_training, letters, tmp_path):
