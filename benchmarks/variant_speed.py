@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--variants-large", type=int, default=6)
     parser.add_argument("--quick", action="store_true", help="the small model alone, few variants: to try the script")
     parser.add_argument("--models", default="small,116M", help="which of the two")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -159,7 +160,7 @@ def main() -> None:
         for name in chosen:
             predictor = predictors[name]()
             count = arguments.variants_large if name == "116M" else 12 if arguments.quick else arguments.variants
-            rows = [compare(predictor, genome, count, alleles, 3) for alleles in (1, 3)]
+            rows = [compare(predictor, genome, count, alleles, arguments.rounds) for alleles in (1, 3)]
             facts = {"parameters": predictor.n_parameters, "pattern": predictor.config.pattern}
             results["models"][name] = {**facts, "layers": predictor.config.n_layers, "rows": rows}
             print(name, rows, flush=True)
