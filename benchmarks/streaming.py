@@ -4,9 +4,9 @@ Use: python benchmarks/streaming.py -o OUT.json [--layers 12] [--models hyenamoe
 
 Random weights, 3-mers of random bases. A group of four layers, as published, stands for the twelve: the memory of a
 window does not depend on the depth, the weights' does. Memory and time are of a process of its own that streams a
-sequence with the defaults of ``umbel scan``. Before anything is measured, streaming HyenaLite layers alone must equal
-one pass within 1e-4 at several chunk sizes; else nothing is written. The differences of random weights show the
-arithmetic, and not what a trained model loses: ``umbel scan`` tells that.
+sequence with the defaults of ``umbel scan``'s embeddings. Before anything is measured, streaming HyenaLite layers alone
+must equal one pass within 1e-4 at several chunk sizes; else nothing is written. The differences of random weights
+show the arithmetic, and not what a trained model loses: ``umbel scan --track embeddings`` tells that.
 """
 
 from __future__ import annotations

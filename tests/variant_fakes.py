@@ -18,6 +18,7 @@ class PlantedPredictor:
     def __init__(self, per_base: float = -1.0, noise: float = 0.3, window_bp: int = 256):
         self.per_base, self.window_bp, self.min_bases = per_base, window_bp, 1
         self.tokens, self.weights_hash, self.device = KmerTokens(1), "planted", "cpu"
+        self.precision, self.source = "fp32", None
         self._noise = np.random.default_rng(3).normal(size=(5**5, 4)) * noise
         self.calls: list[int] = []
 

@@ -18,17 +18,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Corpus": "umbel.data.corpus.store",
+    "Head": "umbel.predict.head",
     "ModelConfig": "umbel.config",
     "Predictor": "umbel.predict.predictor",
+    "Reference": "umbel.genome.reference",
     "RunConfig": "umbel.config",
     "UmbelError": "umbel.errors",
     "build_corpus": "umbel.data.corpus.build",
-    "embed_file": "umbel.predict.embed",
     "evaluate_checkpoint": "umbel.evaluate.runner",
     "load": "umbel.predict.predictor",
     "pretrain": "umbel.train.pretrain",
     "recipes": "umbel.train",
-    "scan_file": "umbel.predict.scan",
     "train_bpe": "umbel.data.bpe_training",
 }
 

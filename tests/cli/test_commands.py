@@ -96,7 +96,8 @@ def test_scan(monkeypatch, capsys, toy_training, tmp_path):
     save_checkpoint(tmp_path / "model", new_model(config, 256, 0), hf_tokenizer(KmerTokens(1), 256))
     fasta, out = tmp_path / "in.fa", tmp_path / "o.parquet"
     fasta.write_text(">a\n" + "ACGTT" * 60 + "\n>b\n" + "N" * 40 + "\n")
-    words = ("scan", tmp_path / "model", fasta, "-o", out, "--bin-bp", 50, "--chunk-tokens", 60, "-q")
+    words = ("scan", tmp_path / "model", fasta, "--track", "embeddings", "-o", out, "--bin-bp", 50, "-q")
+    words = (*words, "--chunk-tokens", 60)
     code, text, err = umbel(monkeypatch, capsys, *words, "--overlap-tokens", 20, "--check-tokens", 200)
     assert (code, err) == (0, "")
     assert f"{out}: 7 rows\n  attention saw 20 tokens on either side: against one pass over 200 tokens" in text
@@ -105,8 +106,35 @@ def test_scan(monkeypatch, capsys, toy_training, tmp_path):
     told = json.loads(text)
     assert (code, told["rows"], told["without_tokens"]) == (0, 7, 1)
     assert (told["streaming"]["overlap_tokens"], told["streaming"]["cost"]["n_tokens"]) == (1024, 302)
-    code, _, err = umbel(monkeypatch, capsys, "scan", toy_training, fasta, "-o", tmp_path / "x", "-q")
+    words = ("scan", toy_training, fasta, "-o", tmp_path / "x", "-q")
+    code, _, err = umbel(monkeypatch, capsys, *words, "--track", "embeddings")
     assert (code, "Mamba layers, which also read against time" in err) == (1, True)
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_scan_of_tracks(monkeypatch, capsys, toy_training, tmp_path):
+    fasta = tmp_path / "in.fa"
+    fasta.write_text(">a\n" + "ACGTT" * 60 + "\n>b\n" + "N" * 40 + "\n")
+    words = ("scan", toy_training, fasta, "--workers", 1, "--n-passes", 2, "-q", "--contig", "a")
+    code, text, err = umbel(monkeypatch, capsys, *words, "--dry-run")
+    assert (code, err) == (0, "") and text.startswith("300 bases in 2 windows (about 2 with bases): about")
+    code, text, err = umbel(monkeypatch, capsys, *words, "-o", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert f"{tmp_path / 'out'}: log_prob.bw, entropy.bw, constraint.bw, scan.json, igv.html" in text
+    assert "  300 bases in 2 windows; 2 of them hold bases and were read" in text
+    code, text, _ = umbel(
+        monkeypatch, capsys, *words, "-o", tmp_path / "e", "--track", "experts", "--json", "--no-page"
+    )
+    assert code == 0 and json.loads(text)["model"]["layer"] == 1
+    assert not (tmp_path / "e" / "igv.html").exists() and (tmp_path / "e" / "dominant.bed.gz.tbi").exists()
+    for more, said in (
+        (("--track", "probe"), "use zero-shot, head, experts or embeddings"),
+        (("--call",), "called from a head that classifies bases"),
+        (("--type", "exon"), "write it as label=term"),
+        (("--contig", "c"), "no contig 'c'"),
+    ):
+        code, _, err = umbel(monkeypatch, capsys, *words, "-o", tmp_path / "x", *more)
+        assert (code, said in err) == (1, True), err
     assert not list(tmp_path.glob("x*"))
 
 

@@ -137,7 +137,7 @@ def test_kill_9_at_any_window_of_a_scan_changes_nothing(tmp_path):
     fasta = tmp_path / "in.fa"
     fasta.write_text("".join(f">{name}\n{''.join(rng.choices('ACGTN', k=9_000))}\n" for name in "abc"))
     command = [sys.executable, "-m", "umbel", "scan", str(tmp_path / "model"), str(fasta), "--threads", "1", "-q"]
-    command += ["--chunk-tokens", "64", "--overlap-tokens", "16", "--bin-bp", "100", "-o"]
+    command += ["--track", "embeddings", "--chunk-tokens", "64", "--overlap-tokens", "16", "--bin-bp", "100", "-o"]
     subprocess.run([*command, str(tmp_path / "whole.parquet")], check=True)
     out, kills = tmp_path / "out.parquet", 0
     for target in (rng.randint(1, 5), rng.randint(8, 16)):

@@ -15,6 +15,7 @@ from umbel.cli import (
     embed,
     evaluate,
     finetune,
+    ism,
     plan,
     predict,
     pretrain,
@@ -24,6 +25,7 @@ from umbel.cli import (
     suite,
     tokenizer,
     variants,
+    zeroshot,
 )
 from umbel.errors import UmbelError
 
@@ -48,6 +50,8 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("search")(search.search)
 app.command("scan")(scan.scan)
+app.command("ism")(ism.ism)
+app.command("zeroshot")(zeroshot.zeroshot)
 app.command("variants")(variants.variants)
 app.command("import")(checkpoints.import_)
 app.command("export")(checkpoints.export)

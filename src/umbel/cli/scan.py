@@ -63,6 +63,7 @@ def scan(
         int, typer.Option(min=0, help="Embeddings: tokens on which streaming is compared with one pass; 0: none.")
     ] = 4_096,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; several with commas between.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the model: fp32, bf16, or int8 on a CPU.")] = "fp32",
     threads: Threads = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -79,6 +80,7 @@ def scan(
         _embed(checkpoint, source, out, embedding, device, begin(quiet, threads), json)
         return
     require_extra("umbel scan", "tracks", ("pyBigWig", "jinja2"))
+    from umbel.predict.precision import require_precision
     from umbel.predict.predictor import load
     from umbel.predict.scan.genome_scan import forecast_scan, scan_tracks
     from umbel.predict.scan.settings import TrackSettings
@@ -101,7 +103,7 @@ def scan(
     n_workers = workers or _n_workers(devices)
     # A process a core, of one thread each, is fastest, and its bytes do not depend on how many there are.
     reporter = begin(quiet, threads or 1)
-    predictor = load(checkpoint, devices[0])
+    predictor = load(checkpoint, devices[0], require_precision(precision))
     where: dict[str, Any] = {"settings": settings, "regions": regions, "contigs": contig or []}
     if dry_run:
         told = forecast_scan(predictor, source, **where, workers=n_workers)

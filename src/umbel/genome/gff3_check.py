@@ -92,13 +92,13 @@ class _File:
         if len(columns) != 9:
             yield Problem(number, f"{len(columns)} columns divided by tabs, there must be 9")
             return
-        for place, column in enumerate(columns, start=1):
+        for which, column in enumerate(columns, start=1):
             if not column or column != column.strip(" "):
-                yield Problem(number, f"column {place} is empty or has blanks around it; '.' stands for nothing")
+                yield Problem(number, f"column {which} is empty or has blanks around it; '.' stands for nothing")
             if _LONE_PERCENT.search(column):
-                yield Problem(number, f"column {place} has a % that begins no escape; write %25")
+                yield Problem(number, f"column {which} has a % that begins no escape; write %25")
             if _CONTROL.search(column):
-                yield Problem(number, f"column {place} has a control character that is not escaped")
+                yield Problem(number, f"column {which} has a control character that is not escaped")
         contig, _, kind, first, last, score, strand, phase, attributes = columns
         if not _CONTIG.fullmatch(contig):
             yield Problem(number, f"contig {contig!r} has characters that must be escaped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -46,7 +47,7 @@ class Variant:
         """Where the replaced bases end."""
         return self.start + len(self.ref)
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """What kind of difference this is, whatever surrounds it in ``ref`` and ``alt``.
 
@@ -55,7 +56,8 @@ class Variant:
         >>> [Variant("c", 0, ref, alt).kind for ref, alt in (("AC", "AG"), ("AC", "A"), ("A", "CA"), ("CAC", "GAG"))]
         ['snv', 'deletion', 'insertion', 'mnv']
         """
-        ref, alt = (self.trimmed().ref, self.trimmed().alt)
+        least = self.trimmed()
+        ref, alt = least.ref, least.alt
         if len(ref) == len(alt):
             return "none" if not ref else "snv" if len(ref) == 1 else "mnv"
         return "insertion" if not ref else "deletion" if not alt else "complex"
@@ -89,6 +91,8 @@ class Variant:
         before = 0
         while before < shorter - behind and ref[before] == alt[before]:
             before += 1
+        if not before and not behind:
+            return self
         return Variant(
             self.contig, self.start + before, ref[before : len(ref) - behind], alt[before : len(alt) - behind]
         )

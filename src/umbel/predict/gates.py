@@ -119,4 +119,5 @@ def _turned(gates: Gates) -> Gates:
 
 
 def _mean(a: Gates, b: Gates) -> Gates:
-    return Gates((a.shares + b.shares) / 2, (a.chosen + b.chosen) / 2, (a.entropy + b.entropy) / 2)
+    half = np.float32(0.5)
+    return Gates(half * (a.shares + b.shares), half * (a.chosen + b.chosen), half * (a.entropy + b.entropy))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from umbel.errors import AnnotationError
 from umbel.evaluate.zero_shot.rows import (
@@ -37,6 +39,8 @@ from umbel.genome.sequence import Codes, N, complement
 
 COMPARISONS = (("nonsense", "synonymous"), ("missense", "synonymous"))
 MIN_PER_CLASS = 20
+
+Table = dict[str, npt.NDArray[Any]]
 
 _COLUMNS = ("position", "ref", "alt", "label", "own_ref", "own_alt", "left", "right", "codon_position")
 
@@ -137,7 +141,7 @@ class _Drawing:
             problem = "no substitution of some class"
         self.left_out[problem] = self.left_out.get(problem, 0) + 1
 
-    def _table(self, gene: CodingGene, found: GeneSubstitutions, codes: Codes, first: int) -> dict[str, Ints]:
+    def _table(self, gene: CodingGene, found: GeneSubstitutions, codes: Codes, first: int) -> Table:
         """Give the columns of all substitutions of a gene that have a class."""
         alone = np.ones(gene.end - gene.start, bool)
         fill(alone, self.shared.get(gene.contig, as_runs([])), gene.start, np.bool_(False))
@@ -148,15 +152,20 @@ class _Drawing:
         usable = alone[found.position - gene.start] & (left < N) & (right < N)
         base, alt = np.nonzero((found.effect != NO_CLASS) & usable[:, None])
         ref, changed = found.ref[base], alt.astype(np.uint8)
-        columns = {"position": found.position[base], "ref": ref, "alt": changed, "label": found.effect[base, alt]}
+        columns: Table = {
+            "position": found.position[base],
+            "ref": ref,
+            "alt": changed,
+            "label": found.effect[base, alt],
+        }
         if gene.strand == "+":
-            own = {"own_ref": ref, "own_alt": changed, "left": left[base], "right": right[base]}
+            own: Table = {"own_ref": ref, "own_alt": changed, "left": left[base], "right": right[base]}
         else:
             turned = (complement(each) for each in (ref, changed, right[base], left[base]))
             own = dict(zip(("own_ref", "own_alt", "left", "right"), turned, strict=True))
         return columns | own | {"codon_position": found.codon_position[base]}
 
-    def _take(self, gene: CodingGene, table: dict[str, Ints], chosen: Ints, n: int) -> None:
+    def _take(self, gene: CodingGene, table: Table, chosen: Ints, n: int) -> None:
         fold = len(self.genes) % N_FOLDS
         ref, alt = table["own_ref"], table["own_alt"]
         keys = {

@@ -37,6 +37,8 @@ def render(result: Mapping[str, Any], figure: Any) -> str:
         figure=figure,
         judge=lambda difference: judge(difference, better_below=False),
         matchings=MATCHINGS,
+        compared=_compared,
+        has_row=lambda comparison, name: any(name in shown_rows(found, m) for m, found in _compared(comparison)),
         model_row=MODEL,
         row_names=ROW_NAMES,
         shown_rows=shown_rows,
@@ -45,6 +47,11 @@ def render(result: Mapping[str, Any], figure: Any) -> str:
         fasta=result["inputs"]["fasta"]["name"],
         source=result["inputs"][result["data"]["from"]]["name"],
     )
+
+
+def _compared(comparison: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Give the matchings that have numbers."""
+    return [(matching, found) for matching, found in comparison["matchings"].items() if "missing" not in found]
 
 
 def draw(result: Mapping[str, Any]) -> Any:
@@ -71,17 +78,12 @@ def draw(result: Mapping[str, Any]) -> Any:
                 box = (left, bottom, (_PANEL_IN - 0.22) / width, panel_in / height)
                 axes = figure.add_axes(box, facecolor="none")
                 _draw_panel(axes, comparison["matchings"].get(matching, {"missing": ""}), rows, matching, (low, high))
-                axes.set_title(_folded(MATCHINGS[matching]), fontsize=8, color="#45453f")
+                axes.set_title(MATCHINGS[matching].replace(" and", "\nand"), fontsize=8, color="#45453f")
                 if j == 0:
                     axes.set_yticks(range(len(rows)), [ROW_NAMES[name] for name in rows])
                     axes.get_yticklabels()[0].set_fontweight("bold")
                     axes.set_xlabel(f"AUROC, {comparison['positive']} against {comparison['negative']}", loc="left")
         return as_svg(figure)
-
-
-def _folded(title: str) -> str:
-    """Put what follows a comma on a line of its own: panels are narrow."""
-    return title.replace(", ", ",\n")
 
 
 def _limits(comparisons: list[dict[str, Any]]) -> tuple[float, float]:

@@ -65,6 +65,7 @@ def model_scores(
         task.advance(len(some))
     task.close()
     whole = pa.concat_tables(tables)
-    logs = np.column_stack([whole[base].to_numpy() for base in "ACGT"]).astype(np.float64)[row_of.reshape(-1)]
-    of_row = np.arange(len(rows))
-    return logs[of_row, rows.ref] - logs[of_row, rows.alt]
+    by_place = np.column_stack([whole[base].to_numpy() for base in "ACGT"]).astype(np.float64)
+    place = row_of.reshape(-1)
+    found: Floats = by_place[place, rows.ref] - by_place[place, rows.alt]
+    return found

@@ -21,9 +21,9 @@ ROW_NAMES = {
 """In the order of every table."""
 MATCHINGS = {
     "all": "all pairs",
-    "substitution": "same base for same base",
-    "context": "and same neighbours",
-    "frame": "same base for same base, same place in the codon",
+    "substitution": "same substitution",
+    "context": "same substitution and neighbours",
+    "frame": "same substitution and place in codon",
 }
 """Within what pairs are formed."""
 CONSTANT = {
@@ -73,7 +73,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Give the results as one table of Markdown for each comparison."""
+    """Write the results as one table of Markdown for each comparison."""
     told = []
     for comparison in result["comparisons"]:
         matchings = [name for name, found in comparison["matchings"].items() if "missing" not in found]

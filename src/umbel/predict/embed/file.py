@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +144,7 @@ def _compute(
     done = min(len(parts) * size, len(windows))
     task = reporter.start("embedding", len(windows), "windows", done=done)
     with ThreadPoolExecutor(1, thread_name_prefix="umbel-write") as writer:
-        writing = []
+        writing: list[Future[Path]] = []
         for found in vectors(predictor, source, windows, settings, done):
             number = len(parts) + len(writing)
             writing.append(writer.submit(write_part, folder, number, to_part(found)))

@@ -223,7 +223,8 @@ def draw_plane(path: str | Path, plane: Plane, classes: Classes, title: str, cap
         axes = figure.add_subplot()
         size = float(np.clip(16_000 / len(order), 5, 30))
         colours = np.array(classes.colours)[classes.of_row]
-        axes.scatter(*plane.points[order].T, s=size, c=colours[order], alpha=0.7, linewidths=0)
+        x, y = plane.points[order].T
+        axes.scatter(x, y, s=size, c=colours[order], alpha=0.7, linewidths=0)
         axes.set(xlabel=plane.axes[0], ylabel=plane.axes[1])
         axes.set_title(title, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)

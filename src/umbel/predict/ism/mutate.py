@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import umbel
-from umbel.errors import FastaError, RunError
+from umbel.errors import BackendError, FastaError, RunError
 from umbel.genome.annotation import some_names
 from umbel.genome.interval import Interval
 from umbel.genome.reference import Reference
@@ -88,8 +89,13 @@ def mutate_region(
         If the folder holds an unfinished result of another call.
     OutputError
         If the disk is full.
+    BackendError
+        If a file is asked for, and anndata or matplotlib are not installed.
     """
     predictor.require_base_probabilities()
+    if out is not None:
+        # Before the passes, which may take hours.
+        require_packages()
     if isinstance(head, str | Path):
         head = Head.load(head, str(predictor.device))
     chosen = (settings or IsmSettings()).resolved(predictor.window_bp)
@@ -116,6 +122,19 @@ def mutate_region(
     files = _write(result, folder)
     shutil.rmtree(parts)
     return IsmResult(**{**vars(result), "files": files})
+
+
+def require_packages() -> None:
+    """See that what writes the files is installed.
+
+    Raises
+    ------
+    BackendError
+        Naming what is missing, and how to install it.
+    """
+    missing = [name for name in ("anndata", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise BackendError(f"the files of umbel ism need {', '.join(missing)}: pip install 'umbel[tracks]'")
 
 
 def _opened(reference: str | Path | Reference) -> AbstractContextManager[Reference]:

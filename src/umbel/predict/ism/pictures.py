@@ -137,29 +137,48 @@ def _colour_limit(llr: np.ndarray) -> float:
     return float(np.quantile(known, 0.99)) or 1.0 if known.size else 1.0
 
 
+def letter_places(bits: np.ndarray, least_bits: float) -> list[tuple[int, int, float, float]]:
+    """Stack the letters of each column, the highest on top: (base, column, bottom, height) of each.
+
+    Examples
+    --------
+    >>> letter_places(np.array([[0.5, 0.0, 1.0, 0.001]]), 0.01)
+    [(0, 0, 0.0, 0.5), (2, 0, 0.5, 1.0)]
+    """
+    found = []
+    for i, column in enumerate(bits):
+        bottom = 0.0
+        for base in np.argsort(column, kind="stable").tolist():
+            if column[base] >= least_bits:
+                found.append((base, i, bottom, float(column[base])))
+                bottom += float(column[base])
+    return found
+
+
 def _draw_logo(axes: Any, bits: np.ndarray, top_bits: float) -> None:
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    # Letters of one size each, whose outlines fill the unit square after scaling.
-    outlines = [TextPath((0, 0), letter, size=1, prop={"family": "DejaVu Sans", "weight": "bold"}) for letter in "ACGT"]
+    font = FontProperties(family="DejaVu Sans", weight="bold")
+    outlines = [TextPath((0, 0), letter, size=1, prop=font) for letter in "ACGT"]
     boxes = [outline.get_extents() for outline in outlines]
-    for i, column in enumerate(bits):
-        bottom = 0.0
-        for base in np.argsort(column, kind="stable"):
-            if column[base] < _LEAST_FRAC * top_bits:
-                continue
-            box = boxes[base]
-            # To the width of a column and the height of the share, from wherever the font puts the letter.
-            place = (
-                Affine2D()
-                .translate(-box.x0, -box.y0)
-                .scale(0.92 / box.width, column[base] / box.height)
-                .translate(i + 0.04, bottom)
-            )
-            axes.add_patch(PathPatch(place.transform_path(outlines[base]), facecolor=_COLOURS[base], linewidth=0))
-            bottom += column[base]
+    drawn: list[list[Any]] = [[] for _ in outlines]
+    for base, column, bottom, height in letter_places(bits, _LEAST_FRAC * top_bits):
+        box = boxes[base]
+        # To the width of a column and the height of the share, from wherever the font puts the letter.
+        place = (
+            Affine2D()
+            .translate(-box.x0, -box.y0)
+            .scale(0.92 / box.width, height / box.height)
+            .translate(column + 0.04, bottom)
+        )
+        drawn[base].append(place.transform_path(outlines[base]))
+    for paths, colour in zip(drawn, _COLOURS, strict=True):
+        if paths:
+            axes.add_patch(PathPatch(Outline.make_compound_path(*paths), facecolor=colour, linewidth=0))
     axes.set_xlim(0, len(bits))
     axes.set_ylim(0, top_bits)
     axes.set_yticks([0, top_bits / 2, top_bits], ["0", f"{top_bits / 2:g}", f"{top_bits:g}"])
@@ -181,9 +200,9 @@ def _draw_table(axes: Any, result: IsmResult, shown: np.ndarray, first: int, las
         np.ma.masked_invalid(values), aspect="auto", cmap=colours, vmin=-limit, vmax=limit,
         extent=(0, last - first, len(kinds), 0), interpolation="nearest",
     )  # fmt: skip
+    known = np.flatnonzero(result.ref[first:last] < N)
+    axes.plot(known + 0.5, result.ref[first:last][known] + 0.5, ".", color="#55554f", markersize=2)
     for i, base in enumerate(result.ref[first:last]):
-        if base < N:
-            axes.plot(i + 0.5, base + 0.5, ".", color="#55554f", markersize=2)
         axes.text(
             i + 0.5, len(kinds) + 0.55, BASES[base], ha="center", va="center", fontsize=6.5, family="DejaVu Sans Mono",
             color=_COLOURS[base] if base < N else "#8a8a84", fontweight="bold",

@@ -74,7 +74,7 @@ class IsmResult:
         for i, base in enumerate(self.ref.tolist()):
             place = [self.region.contig, str(self.region.start + i + 1), BASES[base]]
             for j, kind in enumerate(self.kinds):
-                if j == base:
+                if j == base < N:
                     continue
                 asked = (
                     [*self.log_probs[i, [base, j]], *(values[i, j] for values in self.head.values())]

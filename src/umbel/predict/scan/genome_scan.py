@@ -15,6 +15,7 @@ from umbel.files import sha256_file, sha256_json, whole_folder, write_json
 from umbel.genome.reference import Reference
 from umbel.predict.head import Head
 from umbel.predict.parts import open_parts, parts_folder
+from umbel.predict.precision import Precision
 from umbel.predict.predictor import Predictor
 from umbel.predict.scan.forecast import Forecast, forecast
 from umbel.predict.scan.places import Places, chosen_places, n_bases
@@ -162,6 +163,7 @@ def scan_tracks(
                         tracks=plan.readout.tracks,
                         files=found.files,
                         places=plan.places,
+                        folder=target.name,
                     )
                     write_page(temporary / PAGE, shown, genome, annotation, int(embed_mb * 1e6))
         except (CheckpointError, FastaError):
@@ -193,6 +195,7 @@ def forecast_scan(
 class _Plan:
     """All that is known before the first window is read."""
 
+    precision: Precision
     readout: Readout
     reference: Reference
     settings: TrackSettings
@@ -205,6 +208,7 @@ class _Plan:
             "umbel": umbel.__version__,
             "reference": sha256_file(self.reference.path),
             "model": self.readout.facts,
+            "precision": self.precision,
             "settings": self.settings.facts(),
             "places": sha256_json({contig: runs.tolist() for contig, runs in self.places.items()}),
         }
@@ -218,11 +222,7 @@ def _plan(
     contigs: Sequence[str],
 ) -> _Plan:
     settings = settings or TrackSettings()
-    head = (
-        None
-        if settings.head is None
-        else Head.load(settings.head, str(predictor.device), getattr(predictor, "source", None))
-    )
+    head = None if settings.head is None else Head.load(settings.head, str(predictor.device), predictor.source)
     readout = settings.open(predictor, head)
     settings = settings.resolved(readout, (head or predictor).window_bp)
     genome = Reference.open(reference)
@@ -239,15 +239,15 @@ def _plan(
     except BaseException:
         genome.close()
         raise
-    return _Plan(readout, genome, settings, places, found)
+    return _Plan(predictor.precision, readout, genome, settings, places, found)
 
 
 def _jobs(plan: _Plan, predictor: Predictor, folder: Path, devices: tuple[str, ...], threads: int) -> list[StretchJob]:
     loading = Loading(
-        getattr(predictor, "source", None),
+        predictor.source,
         plan.reference.path,
         plan.settings,
-        getattr(predictor, "precision", "fp32"),
+        predictor.precision,
         devices or (str(predictor.device),),
         threads,
     )

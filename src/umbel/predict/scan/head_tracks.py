@@ -52,12 +52,8 @@ class HeadTracks:
         self.step_bp = {"bases": 1, "bins": head.task.bin_bp}.get(head.task.kind, 0)
         self._shown = [1] if head.task.kind == "binary" else list(range(head.task.n_outputs))
         names = [head.task.names[i] for i in self._shown]
-        shape = (
-            {"unit": "", "precision": 0.0} if head.task.is_numbers else {"unit": "probability", "precision": PRECISION}
-        )
-        ends = (None, None) if head.task.is_numbers else (0.0, 1.0)
         self.tracks = tuple(
-            Track(file, name, str(shape["unit"]), *ends, float(shape["precision"]))
+            Track(file, name) if head.task.is_numbers else Track(file, name, "probability", 0.0, 1.0, PRECISION)
             for file, name in zip(file_names(names), names, strict=True)
         )
 

@@ -101,8 +101,12 @@ def publish(
     scanned = {job.stretch.contig: job.stretch.contig_bp for job in in_order(jobs)}
     task = reporter.start("writing", len(jobs), "stretches")
     with ExitStack() as stack:
-        kind = BigWig if file_format == "bigwig" else BedGraph
-        written = [stack.enter_context(kind(folder / files[track.name], lengths)) for track in tracks]
+        written: list[BigWig | BedGraph] = [
+            stack.enter_context(BigWig(folder / name, lengths))
+            if file_format == "bigwig"
+            else stack.enter_context(BedGraph(folder / name, lengths))
+            for name in files.values()
+        ]
         bed = stack.enter_context(LabelBed(folder / DOMINANT, lengths, label_names)) if label_names else None
         names = [track.title for track in tracks]
         called = stack.enter_context(Calls(folder / CALLS, scanned, names, calls)) if calls else None

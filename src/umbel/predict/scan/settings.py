@@ -78,7 +78,7 @@ class TrackSettings:
         if self.track == "experts":
             return ExpertTracks(predictor, self.layer, self.bin_bp, self.measure, self.strand or "forward")
         if self.head is not None:
-            loaded = head or Head.load(self.head, str(predictor.device), getattr(predictor, "source", None))
+            loaded = head or Head.load(self.head, str(predictor.device), predictor.source)
             return HeadTracks(loaded, self.strand or "both")
         return ZeroShot(predictor, self.strand or "both", self.n_passes)
 
@@ -107,7 +107,7 @@ class TrackSettings:
             )
         overlap = self.overlap_bp
         if overlap < 0:
-            overlap = 3 * window // 4 if not readout.step_bp else window // 4
+            overlap = min(3 * window // 4 if not readout.step_bp else window // 4, window - grain)
         return replace(self, window_bp=window, overlap_bp=overlap)
 
     def tiling(self, readout: Readout) -> Tiling:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ class StretchValues:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        arrays = {"runs": self.runs, "step_bp": np.array(self.step_bp), "values": self.values}
+        arrays: dict[str, Any] = {"runs": self.runs, "step_bp": np.array(self.step_bp), "values": self.values}
         arrays["n_read"] = np.array(self.n_read)
         if self.labels is not None:
             arrays["labels"] = self.labels
@@ -104,18 +105,19 @@ class StretchValues:
             If the file is damaged.
         """
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as handle, np.load(handle) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            both = [
+            at_seams, over_overlaps = (
                 Disagreement(arrays[name][0].astype(np.int64), arrays[name][1], arrays[name][2])
                 for name in ("at_seams", "over_overlaps")
-            ]
+            )
             return cls(
                 arrays["runs"],
                 int(arrays["step_bp"]),
                 arrays["values"],
                 arrays.get("labels"),
-                *both,
+                at_seams,
+                over_overlaps,
                 int(arrays["n_read"]),
             )
         except Exception as error:

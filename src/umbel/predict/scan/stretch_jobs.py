@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.genome.reference import Reference
+from umbel.predict.precision import Precision
 from umbel.predict.predictor import Predictor
 from umbel.predict.scan.readouts import Readout
 from umbel.predict.scan.settings import TrackSettings
@@ -37,7 +38,7 @@ class Loading:
     checkpoint: Path | None
     reference: Path
     settings: TrackSettings
-    precision: str
+    precision: Precision
     devices: tuple[str, ...]
     threads: int
 
@@ -88,6 +89,5 @@ def _load(loading: Loading) -> tuple[Readout, Reference]:
     turn = (current_process()._identity or (1,))[-1] - 1
     device = loading.devices[turn % len(loading.devices)]
     assert loading.checkpoint is not None
-    more = () if loading.precision == "fp32" else (loading.precision,)
-    predictor = Predictor.load(loading.checkpoint, device, *more)
+    predictor = Predictor.load(loading.checkpoint, device, loading.precision)
     return loading.settings.open(predictor), Reference.open(loading.reference)

@@ -72,13 +72,13 @@ def base_scores(logs: np.ndarray, codes: Codes) -> np.ndarray:
            [ 2.   ,  1.357],
            [ 0.   ,  1.946]], dtype=float32)
     """
-    table = logs.astype(np.float64)
-    own = np.take_along_axis(table, np.minimum(codes, 3).astype(np.int64)[:, None], 1)[:, 0]
+    scores = np.full((3, len(codes)), np.nan, np.float32)
+    # What is not finite stays without value here, and is an error where the base is known.
+    there = (codes != N) & np.isfinite(logs).all(1)
+    table = logs[there].astype(np.float64)
+    own = np.take_along_axis(table, codes[there].astype(np.int64)[:, None], 1)[:, 0]
     # The mean of two strands' logarithms does not add up to 1.
-    shares = np.exp(table - np.logaddexp.reduce(table, axis=1, keepdims=True))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(shares > 0, shares * np.log2(shares), np.where(np.isnan(shares), np.nan, 0)).sum(1)
-    constraint = own - (table.sum(1) - own) / 3
-    scores = np.stack([own, entropy, constraint])
-    scores[:, codes == N] = np.nan
-    return scores.astype(np.float32)
+    scaled = table - np.logaddexp.reduce(table, axis=1, keepdims=True)
+    entropy = -(np.exp(scaled) * scaled).sum(1) / np.log(2)
+    scores[:, there] = np.stack([own, entropy, own - (table.sum(1) - own) / 3])
+    return scores

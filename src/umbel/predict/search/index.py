@@ -47,6 +47,11 @@ def _database(folder: Path) -> Any:
     return lancedb.connect(str(folder))
 
 
+def _is_there(folder: Path) -> bool:
+    """Whether a table was committed: a call that was killed before leaves files, and none of these."""
+    return any((folder / f"{_TABLE}.lance" / "_versions").glob("*.manifest"))
+
+
 class SearchIndex:
     """Rows of one or several species, found by the cosine of scaled vectors.
 
@@ -78,7 +83,7 @@ class SearchIndex:
             If the folder holds none, or one that umbel did not make.
         """
         folder = Path(path)
-        if not (folder / f"{_TABLE}.lance").is_dir():
+        if not _is_there(folder):
             raise RunError(f"{folder} holds no search index: make one with umbel embed ... --search {folder}")
         table = _database(folder).open_table(_TABLE)
         try:
@@ -98,7 +103,7 @@ class SearchIndex:
             If the one that is there has vectors of other weights, or of other settings.
         """
         folder = Path(path)
-        if not (folder / f"{_TABLE}.lance").exists():
+        if not _is_there(folder):
             require_packages("a search index", "search", ("lancedb",))
             return cls(folder, predictor.weights_hash, settings, None, None)
         index = cls.open(folder)
@@ -217,9 +222,9 @@ class SearchIndex:
                 continue
             there = np.stack([samples[keys[i]] for i in known])
             # A row without an embedding is not in the index: its NaN is not near either.
-            near = np.linalg.norm(embeddings(block.take(known)) - there, axis=1) <= _TOLERANCE * np.linalg.norm(
-                there, axis=1
-            )
+            assert self.scaling is not None
+            found = self.scaling.apply(embeddings(block.take(known)))
+            near = np.linalg.norm(found - there, axis=1) <= _TOLERANCE * np.linalg.norm(there, axis=1)
             if not near.all():
                 contig, start, end, *_ = keys[known[int(near.argmin())]]
                 raise RunError(

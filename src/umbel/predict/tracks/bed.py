@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ class BgzipLines:
         Where it is written, under this very name; ends in ``.gz``.
     lengths
         Contig to length.
+    preset
+        Where positions stand in a line: ``bed`` or ``gff``.
 
     Attributes
     ----------
@@ -45,16 +47,17 @@ class BgzipLines:
         If a contig's name begins with ``#``: such lines are remarks in BED.
     """
 
-    def __init__(self, path: Path, lengths: Mapping[str, int]):
+    def __init__(self, path: Path, lengths: Mapping[str, int], preset: Literal["bed", "gff"] = "bed"):
         import pysam
 
         odd = next((name for name in lengths if name.startswith("#")), None)
         if odd is not None:
-            raise ConfigError(f"contig {odd!r}: lines that begin with # are remarks in BED. Rename it")
-        self.path, self.n_lines = path, 0
+            raise ConfigError(f"contig {odd!r}: lines that begin with # are remarks in {preset.upper()}. Rename it")
+        self.path, self.n_lines, self._preset = path, 0, preset
         self._csi = max(lengths.values()) > LONGEST_TBI_BP
         self.index = path.with_name(path.name + (".csi" if self._csi else ".tbi"))
-        self._file: Any = pysam.BGZFile(str(path), "wb")
+        opened: Any = pysam.BGZFile
+        self._file = opened(str(path), "wb")
 
     def write(self, lines: Iterable[str]) -> None:
         """Add lines, each without its end; contigs one after another, and within them by start."""
@@ -76,7 +79,8 @@ class BgzipLines:
             return
         if not self.n_lines:
             raise OutputError(f"{self.path.name}: there is no line to write, so no file is made")
-        pysam.tabix_index(str(self.path), preset="bed", force=True, csi=self._csi, min_shift=14 if self._csi else 0)
+        shift = 14 if self._csi else 0
+        pysam.tabix_index(str(self.path), preset=self._preset, force=True, csi=self._csi, min_shift=shift)
 
 
 class BedGraph(BgzipLines):

@@ -38,12 +38,15 @@ class Page:
         Track names to files beside the page; ``dominant`` and ``calls`` may be among them.
     places
         Contig to merged runs of the bases that have values.
+    folder
+        Name of the folder that the page will lie in.
     """
 
     title: str
     tracks: Sequence[Track]
     files: Mapping[str, str]
     places: Mapping[str, Runs]
+    folder: str
 
 
 def write_page(
@@ -73,8 +76,8 @@ def write_page(
         raise BackendError("igv.html needs jinja2: pip install 'umbel[tracks]'") from error
     lengths = {contig: reference.lengths[contig] for contig in page.places}
     lines = [] if annotation is None else annotation_lines(annotation, page.places, reference.lengths)
-    beside = [*page.files.values(), *(_index(path.parent, name) for name in page.files.values())]
-    beside = [name for name in beside if name]
+    indices = (_index(path.parent, name) for name in page.files.values())
+    beside = [*page.files.values(), *(name for name in indices if name is not None)]
     sizes = "".join(f"{contig}\t{length}\n" for contig, length in lengths.items())
     data = {"contigs.sizes": _packed(sizes.encode("utf-8"))}
     known_bp = sum(int((runs[:, 1] - runs[:, 0]).sum()) for runs in page.places.values())
@@ -92,7 +95,7 @@ def write_page(
         if _write_sequence(path.parent / _REFERENCE, reference, page.places, lengths):
             beside.append(_REFERENCE)
         if lines:
-            with BgzipLines(path.parent / genes, lengths) as file:
+            with BgzipLines(path.parent / genes, lengths, "gff") as file:
                 file.write(lines)
             beside += [genes, file.index.name]
     names = {*data, *beside}
@@ -105,7 +108,7 @@ def write_page(
     }
     script = IGV.read_text(encoding="utf-8").replace("</script", "<\\/script")
     path.write_text(
-        page_template.render(title=page.title, config=config, data=data, igv=script, folder=path.parent.name),
+        page_template.render(title=page.title, config=config, data=data, igv=script, folder=page.folder),
         encoding="utf-8",
     )
     return is_embedded

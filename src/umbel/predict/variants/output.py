@@ -180,7 +180,7 @@ def write_vcf(
     tally = _Tally()
     groups = groupby(_rows(parts), key=lambda row: row["record"])
     with whole_file(target) as temporary:
-        with pysam.BGZFile(str(temporary), "wb") as file:
+        with pysam.BGZFile(str(temporary), "wb", None) as file:
             file.write(vcf.header.with_lines(header).encode("utf-8", "surrogateescape"))
             for record, (_, group) in zip(vcf.records(), groups, strict=True):
                 rows = list(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,7 +17,9 @@ import umbel
 from umbel.data.bpe import BpeTokens
 from umbel.errors import ConfigError
 from umbel.files import sha256_file
+from umbel.genome.neighbourhood import Neighbourhood
 from umbel.genome.reference import Reference
+from umbel.genome.variant import Variant
 from umbel.genome.vcf import VcfFile, VcfRecord
 from umbel.predict.head import Head
 from umbel.predict.parts import open_parts, parts_folder, write_part
@@ -108,8 +110,9 @@ class _Job:
         """Resolve the records behind the first ``done``, and cut them into parts, the same ones wherever it begins."""
         block: list[tuple[VcfRecord, list[Allele]]] = []
         cost = 0
+        genome = Neighbourhood(self.reference)
         for record in self.vcf.records(skip=done):
-            alleles = alleles_of(record, self.names.get(record.contig), self.reference, self.limits)
+            alleles = alleles_of(record, self.names.get(record.contig), genome, self.limits)
             block.append((record, alleles))
             cost += sum(map(self.passes, alleles))
             if cost >= PASSES_PER_PART or len(block) == RECORDS_PER_PART:
@@ -137,18 +140,21 @@ class _Job:
                     found = allele.variant
                     row |= {"kind": found.kind, "start": found.start, "norm_ref": found.ref, "norm_alt": found.alt}
                     if allele.window is not None:
-                        for column, values in scores.items():
-                            row |= _calibrated(column, float(values[scored]), allele, calibration)
+                        own = {column: float(values[scored]) for column, values in scores.items()}
+                        row |= _calibrated(own, found, calibration)
                         scored += 1
                 rows.append(row)
         return pa.Table.from_pylist(rows, table_schema(self.columns))
 
 
-def _calibrated(column: str, score: float, allele: Allele, calibration: Calibration | None) -> dict[str, float | None]:
-    values = {column: score}
-    if calibration is not None and allele.variant is not None:
-        values[f"{column}_pct"], values[f"{column}_z"] = calibration.of(column, shape_of(allele.variant), score)
-    return {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+def _calibrated(scores: dict[str, float], variant: Variant, calibration: Calibration | None) -> dict[str, float]:
+    """Give the scores that a variant has, and what they are among random variants."""
+    values = {column: score for column, score in scores.items() if not math.isnan(score)}
+    if calibration is not None:
+        shape = shape_of(variant)
+        for column, score in list(values.items()):
+            values[f"{column}_pct"], values[f"{column}_z"] = calibration.of(column, shape, score)
+    return {name: float(value) for name, value in values.items() if not math.isnan(value)}
 
 
 def score_variants(
@@ -235,7 +241,7 @@ def score_variants(
         same = {
             "umbel": umbel.__version__,
             "weights": predictor.weights_hash,
-            "precision": getattr(predictor, "precision", "fp32"),
+            "precision": predictor.precision,
             "head": None if head is None else head.weights_hash,
             "assembly": genome.assembly_md5(),
             "settings": settings.as_dict(),
@@ -248,7 +254,7 @@ def score_variants(
         _write_parts(job, parts, found, folder, calibration, reporter)
         facts = {
             "Version": umbel.__version__,
-            "Model": getattr(predictor, "source", None) or "in memory",
+            "Model": predictor.source or "in memory",
             "Weights": predictor.weights_hash,
             "Precision": same["precision"],
             "Assembly": same["assembly"],

@@ -52,9 +52,9 @@ class VariantSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in self.scores:
-            if name not in SCORES:
-                raise ConfigError(f"--score {name}: there are {', '.join(SCORES)}")
+        for score in self.scores:
+            if score not in SCORES:
+                raise ConfigError(f"--score {score}: there are {', '.join(SCORES)}")
         if len(set(self.scores)) < len(self.scores):
             raise ConfigError(f"--score {','.join(self.scores)} names one twice")
         for name, least in (("window_bp", 0), ("max_allele_bp", 0), ("n_passes", 1), ("background", 0), ("seed", 0)):
