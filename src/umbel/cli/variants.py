@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
 
 
@@ -37,18 +38,19 @@ def variants(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random variants.")] = 0,
     device: Device = "auto",
+    precision: Precision = "fp32",
     threads: Threads = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Score every allele of a VCF against its reference; every record is kept, and a stopped run continues."""
-    import umbel
+    from umbel.predict.variants.scoring import VariantsResult
     from umbel.predict.variants.settings import VariantSettings
 
     names = tuple(name for name in score.split(",") if name)
     settings = VariantSettings(names, window_bp, max_allele_bp, n_passes, background, seed)  # type: ignore[arg-type]
     reporter = begin(quiet, threads)
-    result = umbel.load(checkpoint, device).score_variants(
+    result = load_model(checkpoint, device, precision, reporter).score_variants(
         vcf,
         reference,
         out,
@@ -58,6 +60,7 @@ def variants(
         background_file=background_file,
         reporter=reporter,
     )
+    assert isinstance(result, VariantsResult)
     lines = [f"{result.path}: {result.records:,} records, {result.scored_records:,} of them with a score"]
     lines += [f"  {count:,} records: {name}" for name, count in result.filters.items() if count]
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(result.alleles.items()))

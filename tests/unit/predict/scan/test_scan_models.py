@@ -94,6 +94,7 @@ def test_windows_of_experts_are_stitched_at_bins(checkpoint, genome, tmp_path):
                 np.testing.assert_allclose(found[window.kept_start : window.kept_end], wanted[here], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_kill_9_and_two_workers_change_nothing(checkpoint, genome, tmp_path):
     """Killed in a process of its own while stretches appear; what is left is read by two workers."""
     settings, out = TrackSettings(stretch_bp=100), tmp_path / "out"
