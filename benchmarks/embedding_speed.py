@@ -33,6 +33,7 @@ from umbel.data.tokenizers import describe, hf_tokenizer
 from umbel.genome.fasta import read_fasta
 from umbel.genome.sequence import decode, revcomp
 from umbel.model.hf import new_model
+from umbel.predict.batches import padded, similar_lengths
 from umbel.predict.embed import EmbedSettings
 from umbel.predict.predictor import Predictor
 
@@ -81,12 +82,8 @@ def require_equal(model: Predictor, table: Any, shown: list[np.ndarray]) -> floa
 
 def network_alone(model: Predictor, shown: list[np.ndarray]) -> Callable[[], None]:
     ids = [model.tokens.encode(read).ids for codes in shown for read in (codes, revcomp(codes))]
-    batches = []
-    for indices in model._batches(ids):
-        batch = np.full((len(indices), len(ids[indices[0]])), 4)
-        for row, i in enumerate(indices):
-            batch[row, : len(ids[i])] = ids[i]
-        batches.append(torch.from_numpy(batch).to(model.device))
+    groups = similar_lengths([len(each) for each in ids], model.budget().rows_of)
+    batches = [padded([ids[i] for i in indices]).to(model.device) for indices in groups]
 
     @torch.inference_mode()
     def run() -> None:
