@@ -97,8 +97,6 @@ def embed_file(
     require_suffix(target)
     settings = (settings or EmbedSettings()).resolved(predictor)
     if search is not None:
-        if predictor.precision != "fp32":
-            raise ConfigError("a search index has vectors of one precision, fp32: load the model so")
         from umbel.predict.search.index import SearchIndex
 
         index = SearchIndex.at(search, predictor, settings)
