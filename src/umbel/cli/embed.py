@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
 
 
@@ -34,6 +35,7 @@ def embed(
     annotation: Annotated[Path | None, typer.Option(help="GFF3 that colours the picture; else contigs do.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the picture.")] = 0,
     device: Device = "auto",
+    precision: Precision = "fp32",
     threads: Threads = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -41,7 +43,6 @@ def embed(
     """Write embeddings as Parquet (.parquet) or AnnData (.h5ad, .zarr); a stopped run continues."""
     from dataclasses import asdict
 
-    import umbel
     from umbel.errors import ConfigError
     from umbel.predict.embed import EmbedSettings
     from umbel.predict.embed.picture import PictureSettings
@@ -53,7 +54,7 @@ def embed(
     elif annotation is not None:
         raise ConfigError("--annotation colours a picture: name it with --picture")
     reporter = begin(quiet, threads)
-    result = umbel.load(checkpoint, device).embed_file(
+    result = load_model(checkpoint, device, precision, reporter).embed_file(
         source,
         out,
         fasta=fasta,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Device, Json, Threads, begin, finish
 
 
@@ -23,16 +24,15 @@ def search(
     ] = "",
     approximate: Annotated[bool, typer.Option("--approximate", help="Look at near lists, not at every row.")] = False,
     device: Device = "auto",
+    precision: Precision = "fp32",
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
     """Find the rows whose embeddings are most like the query's, by cosine."""
     from dataclasses import asdict
 
-    import umbel
-
-    begin(quiet=True, threads=threads)
-    result = umbel.load(checkpoint, device).search(
+    reporter = begin(quiet=True, threads=threads)
+    result = load_model(checkpoint, device, precision, reporter).search(
         index, query, fasta=fasta, k=k, species=species, contig=contig, interval=interval, approximate=approximate
     )
     rows = [("query", "rank", "cosine", "species", "place", "name")]

@@ -112,6 +112,7 @@ def embed_file(
         facts = {
             "umbel": umbel.__version__,
             "weights": predictor.weights_hash,
+            "precision": predictor.precision,
             "settings": asdict(settings),
             **opened.facts(),
         }

@@ -59,8 +59,8 @@ class SearchIndex:
     ----------
     path
         Its folder, which LanceDB reads too (table ``embeddings``).
-    weights
-        SHA-256 of the weights that made the vectors.
+    weights, precision
+        SHA-256 of the weights that made the vectors, and in what these computed.
     settings
         How sequences were cut and pooled.
     scaling
@@ -70,8 +70,11 @@ class SearchIndex:
         The table of LanceDB.
     """
 
-    def __init__(self, path: Path, weights: str, settings: EmbedSettings, scaling: Scaling | None, table: Any):
-        self.path, self.weights, self.settings, self.scaling, self.table = path, weights, settings, scaling, table
+    def __init__(
+        self, path: Path, weights: str, precision: str, settings: EmbedSettings, scaling: Scaling | None, table: Any
+    ):
+        self.path, self.weights, self.precision, self.settings = path, weights, precision, settings
+        self.scaling, self.table = scaling, table
 
     @classmethod
     def open(cls, path: str | Path) -> SearchIndex:
@@ -89,7 +92,7 @@ class SearchIndex:
         try:
             told = json.loads(table.schema.metadata[b"umbel"])
             scaling = Scaling(*(np.array(told[name], np.float32) for name in ("mean", "spread")))
-            return cls(folder, told["weights"], EmbedSettings(**told["settings"]), scaling, table)
+            return cls(folder, told["weights"], told["precision"], EmbedSettings(**told["settings"]), scaling, table)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{folder} holds a LanceDB table that umbel did not make: choose another folder") from error
 
@@ -105,9 +108,9 @@ class SearchIndex:
         folder = Path(path)
         if not _is_there(folder):
             require_packages("a search index", "search", ("lancedb",))
-            return cls(folder, predictor.weights_hash, settings, None, None)
+            return cls(folder, predictor.weights_hash, predictor.precision, settings, None, None)
         index = cls.open(folder)
-        index.require_weights(predictor)
+        index.require_model(predictor)
         differ = [name for name, value in asdict(settings).items() if getattr(index.settings, name) != value]
         if differ:
             told = ", ".join(
@@ -117,19 +120,24 @@ class SearchIndex:
             raise RunError(f"{folder} was made with {told}: give the same, or choose another folder")
         return index
 
-    def require_weights(self, predictor: Predictor) -> None:
-        """See that a model is the one that made the vectors.
+    def require_model(self, predictor: Predictor) -> None:
+        """See that a model is the one that made the vectors, in the same precision.
 
         Raises
         ------
         RunError
-            With both hashes.
+            With both hashes, or both precisions.
         """
         if predictor.weights_hash != self.weights:
             raise RunError(
                 f"{self.path} holds vectors of weights {self.weights[:12]}, and this model's are "
                 f"{predictor.weights_hash[:12]}: distances between the two mean nothing. Use the model that made the "
                 "index, or choose another folder"
+            )
+        if predictor.precision != self.precision:
+            raise RunError(
+                f"{self.path} holds vectors that were computed in {self.precision}, and this model is loaded in "
+                f"{predictor.precision}: give --precision {self.precision}"
             )
 
     def species(self) -> dict[str, int]:
@@ -193,7 +201,7 @@ class SearchIndex:
             raise RunError(f"{self.path}: no row has an embedding, so there is nothing to search") from error
 
     def _create(self, scaling: Scaling, columns: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
-        facts = {"weights": self.weights, "settings": asdict(self.settings)}
+        facts = {"weights": self.weights, "precision": self.precision, "settings": asdict(self.settings)}
         facts |= {"mean": scaling.mean.tolist(), "spread": scaling.spread.tolist()}
         told = columns.with_metadata({"umbel": json.dumps(facts, sort_keys=True)})
         self.path.mkdir(parents=True, exist_ok=True)

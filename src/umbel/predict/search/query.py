@@ -98,7 +98,7 @@ def search(
     if k < 1:
         raise ConfigError(f"-k {k}: ask for 1 or more")
     opened = SearchIndex.open(index)
-    opened.require_weights(predictor)
+    opened.require_model(predictor)
     where = condition(species, contig, Interval.parse(interval) if interval else None)
     n_rows = opened.table.count_rows()
     if approximate:

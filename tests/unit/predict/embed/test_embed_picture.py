@@ -144,6 +144,8 @@ def test_a_picture_beside_the_table(per, genome, predictor, tmp_path):
     assert "% of the variance" in text
     assert result.purity.in_words() in text
     assert 0 <= result.purity.random_weights <= 1
+    if per == "sequence":
+        return
     again = embed_file(
         predictor, bed, tmp_path / "o.parquet", fasta=genome / "g.fa", settings=settings, picture=drawing
     )

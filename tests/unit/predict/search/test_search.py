@@ -130,13 +130,19 @@ def test_the_same_rows_are_not_added_twice(predictor, tmp_path):
     assert SearchIndex.open(index).table.count_rows() == 24
 
 
-def test_an_index_is_of_one_model_and_one_way_of_cutting(index, predictor, tmp_path):
+def test_an_index_is_of_one_model_and_one_way_of_cutting(index, predictor, tmp_path, monkeypatch):
     genome, random = index.parent / "0.fa", predictor.with_random_weights(0)
     words = {"search": index, "species": "Planta tertia"}
     with pytest.raises(RunError, match=r"holds vectors of weights .* and this model's are random-0"):
         random.embed_file(genome, tmp_path / "o.parquet", settings=SETTINGS, **words)
     with pytest.raises(RunError, match="holds vectors of weights"):
         random.search(index, "ACGT")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RunError, match=r"computed in fp32, and .* in int8: give --prec"),
+    ):
+        patch.setattr(predictor, "precision", "int8")
+        predictor.search(index, "ACGT")
     other = EmbedSettings(window_bp=120, stride_bp=100, pooling="max")
     with pytest.raises(
         RunError, match="was made with --window-bp 100 and not 120, --pooling mean and not max: give the"
