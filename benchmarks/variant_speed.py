@@ -1,6 +1,6 @@
 """Time the scoring of substitutions against the obvious way: a masked forward an allele and strand, one at a time.
 
-Use: python benchmarks/variant_speed.py -o OUT.json [--small RUN] [--variants 96] [--variants-large 8] [--quick]
+Use: python benchmarks/variant_speed.py -o OUT.json [--small RUN] [--variants 96] [--variants-large 6] [--quick]
 
 The obvious way is the loop that other tools have: cut the window as letters, put [MASK] at the base, tokenise, run
 transformers' UmbelForMaskedLM on a batch of one, and read two log-probabilities; again for the reverse complement. It
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=96)
     parser.add_argument("--variants-large", type=int, default=6)
     parser.add_argument("--quick", action="store_true", help="the small model alone, few variants: to try the script")
+    parser.add_argument("--models", default="small,116M", help="which of the two")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -151,12 +152,12 @@ def main() -> None:
     predictors: dict[str, Any] = {"small": lambda: _random(small)}
     if arguments.small:
         predictors["small"] = lambda: load(arguments.small, "cpu")
-    if not arguments.quick:
-        predictors["116M"] = lambda: _random(ModelConfig())
+    predictors["116M"] = lambda: _random(ModelConfig())
+    chosen = ["small"] if arguments.quick else arguments.models.split(",")
     results: dict[str, Any] = {**measure.facts(CPU), "models": {}}
     with Reference.open(GENOME) as genome:
-        for name, make in predictors.items():
-            predictor = make()
+        for name in chosen:
+            predictor = predictors[name]()
             count = arguments.variants_large if name == "116M" else 12 if arguments.quick else arguments.variants
             rows = [compare(predictor, genome, count, alleles, 3) for alleles in (1, 3)]
             facts = {"parameters": predictor.n_parameters, "pattern": predictor.config.pattern}

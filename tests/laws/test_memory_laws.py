@@ -16,12 +16,13 @@ PEAK = """
 import sys
 from pathlib import Path
 import torch
-from umbel.predict.scan import ScanSettings, scan_file
+import umbel
+from umbel.predict.scan import ScanSettings
 torch.set_num_threads(1)
 model, warm, fasta, out = sys.argv[1:]
 settings = ScanSettings(check_tokens=0)
-scan_file(model, warm, out + ".warm", settings=settings, device="cpu")
-scan_file(model, fasta, out, settings=settings, device="cpu")
+umbel.load(model, "cpu").scan_embeddings(warm, out + ".warm", settings=settings)
+umbel.load(model, "cpu").scan_embeddings(fasta, out, settings=settings)
 # Not getrusage: its maximum is inherited from the process that started this one.
 line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
 print(line.split()[1])

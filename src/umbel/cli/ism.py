@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish, require_extra
 
 
@@ -21,6 +22,7 @@ def ism(
     window_bp: Annotated[int, typer.Option(min=0, help="As for umbel variants; 0: its default.")] = 0,
     n_passes: Annotated[int, typer.Option(min=1, help="Passes over a window for a deletion.")] = 8,
     device: Device = "auto",
+    precision: Precision = "fp32",
     threads: Threads = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -29,17 +31,17 @@ def ism(
     require_extra("umbel ism", "tracks", ("anndata", "matplotlib"))
     from umbel.errors import ConfigError
     from umbel.predict.ism.settings import IsmSettings
-    from umbel.predict.predictor import load
 
     if sequence == (region is not None):
         raise ConfigError("name a REGION, such as chr1:101-300, or say --sequence for a FASTA of one record")
-    result = load(checkpoint, device).ism(
+    reporter = begin(quiet, threads)
+    result = load_model(checkpoint, device, precision, reporter).ism(
         reference,
         region,
         out,
         settings=IsmSettings(window_bp, deletions, n_passes),
         head=head,
-        reporter=begin(quiet, threads),
+        reporter=reporter,
     )
     counts = {
         "N, without a score": result.n_unknown,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Json, Quiet, Threads, begin, finish, require_extra
 from umbel.errors import ConfigError
 
@@ -63,7 +64,7 @@ def scan(
         int, typer.Option(min=0, help="Embeddings: tokens on which streaming is compared with one pass; 0: none.")
     ] = 4_096,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; several with commas between.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the model: fp32, bf16, or int8 on a CPU.")] = "fp32",
+    precision: Precision = "fp32",
     threads: Threads = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -76,12 +77,12 @@ def scan(
 
         if out is None:
             raise ConfigError("--dry-run is for tracks, and --track embeddings writes a table")
+        if precision != "fp32":
+            raise ConfigError(f"--track embeddings carries its state in fp32: leave --precision {precision} out")
         embedding = ScanSettings(chunk_tokens, overlap_tokens, bin_bp or 1_000, check_tokens)
         _embed(checkpoint, source, out, embedding, device, begin(quiet, threads), json)
         return
     require_extra("umbel scan", "tracks", ("pyBigWig", "jinja2"))
-    from umbel.predict.precision import require_precision
-    from umbel.predict.predictor import load
     from umbel.predict.scan.genome_scan import forecast_scan, scan_tracks
     from umbel.predict.scan.settings import TrackSettings
 
@@ -103,7 +104,7 @@ def scan(
     n_workers = workers or _n_workers(devices)
     # A process a core, of one thread each, is fastest, and its bytes do not depend on how many there are.
     reporter = begin(quiet, threads or 1)
-    predictor = load(checkpoint, devices[0], require_precision(precision))
+    predictor = load_model(checkpoint, devices[0], precision, reporter)
     where: dict[str, Any] = {"settings": settings, "regions": regions, "contigs": contig or []}
     if dry_run:
         told = forecast_scan(predictor, source, **where, workers=n_workers)
@@ -162,9 +163,9 @@ def _calls(
 def _embed(
     checkpoint: Path, source: Path, out: Path, settings: Any, device: str, reporter: Reporter, as_json: bool
 ) -> None:
-    from umbel.predict.scan.embeddings import scan_file
+    from umbel.predict.predictor import load
 
-    result = scan_file(checkpoint, source, out, settings=settings, device=device, reporter=reporter)
+    result = load(checkpoint, device).scan_embeddings(source, out, settings=settings, reporter=reporter)
     values = {"path": str(result.path), "rows": result.rows, "without_tokens": result.without_tokens}
     lines = [f"{result.path}: {result.rows:,} rows", f"  {result.streaming.in_words()}"]
     if result.without_tokens:

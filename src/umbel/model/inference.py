@@ -144,11 +144,11 @@ def _scan_piece(
     scan_into(u, low, p.dt_proj, p.rates, B, C, p.skip, p.dt_bias, z, w.state, y, reverse=reverse, add=add)
 
 
-def _go_against_time(w: Workspace, block: Block, length: int) -> None:
+def _go_against_time(w: Workspace, block: Block, against: _Prepared, length: int) -> None:
     """Walk from the last piece to the first: norm, ``in_proj``, and the scan against time, left in ``w.against``."""
     mixer = cast(BiMamba, block.mixer)
     stream, branch, xz = w.stream[:length], w.branch[:length], w.xz[:length]
-    against, pieces = _prepare(mixer.against), _pieces(length)
+    pieces = _pieces(length)
     xz_back = xz if mixer.tied else torch.empty_like(xz)
     w.state.zero_()
     for at in reversed(pieces):
@@ -192,14 +192,16 @@ def _experts(w: Workspace, moe: MoE, x: Tensor, out: Tensor, at: slice, whole: R
     whole.logits[at], whole.experts[at], whole.weights[at] = routing.logits[0], routing.experts[0], routing.weights[0]
 
 
-def _block(w: Workspace, block: Block, length: int, routing: Routing | None) -> None:
+def _block(
+    w: Workspace, block: Block, directions: tuple[_Prepared, _Prepared], length: int, routing: Routing | None
+) -> None:
     """Take ``stream`` and ``branch``, the part yet to be added to it, through a block, in place.
 
     An expert layer writes to ``routing``, whose tensors are (L, E) and (L, K).
     """
-    _go_against_time(w, block, length)
+    along, against = directions
+    _go_against_time(w, block, against, length)
     mixer = cast(BiMamba, block.mixer)
-    along = _prepare(mixer.along)
     w.state.zero_()
     for at in _pieces(length):
         n = at.stop - at.start
@@ -244,6 +246,8 @@ def run(
         if kind[1] == "e"
     }
     places = [(0, length)] * batch if spans is None else [tuple(row) for row in spans.tolist()]
+    mixers = [cast(BiMamba, block.mixer) for block in blocks]
+    prepared = [(_prepare(mixer.along), _prepare(mixer.against)) for mixer in mixers]
     w = Workspace(config, max([stop - start for start, stop in places], default=0))
     for row, (start, stop) in enumerate(places):
         n = stop - start
@@ -258,7 +262,7 @@ def run(
             routing = routings.get(layer)
             if routing is not None:
                 routing = routing.part(row, slice(start, stop))
-            _block(w, block, n, routing)
+            _block(w, block, prepared[layer], n, routing)
         if keep_stream:
             torch.add(w.stream[:n], w.branch[:n], out=streams[-1][row, start:stop])
         if n_layers is not None:

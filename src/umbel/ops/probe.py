@@ -32,7 +32,7 @@ _WHAT = {
 }
 
 
-_TIMES = 3
+_TIMES = 7
 
 
 def _version(package: str) -> str:

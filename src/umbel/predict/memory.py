@@ -16,7 +16,7 @@ from umbel.model.backbone import Backbone
 from umbel.ops.devices import available_bytes
 
 TOKENS_ON_CPU, TOKENS_ON_GPU = 16_384, 131_072
-"""Padded tokens beyond which a pass gets no faster; a longer sequence goes alone."""
+"""Padded tokens of a pass, at most; a longer sequence goes alone. Chosen, not measured: more may be faster."""
 SHARE = 0.5
 """Of the free memory that a pass may take: the estimate is no bound, and others live here too."""
 _FLOAT, _INT = 4, 8

@@ -96,19 +96,21 @@ def base_log_probs(logits: Tensor, first_of_length: list[int], reading: Reading)
     ``(n, 4)`` float32.
     """
     result = np.empty((len(logits), 4), np.float32)
-    for n in np.unique(reading.length).tolist():
-        rows = np.flatnonzero(reading.length == n)
-        words = logits[torch.from_numpy(rows).to(logits.device), first_of_length[n] : first_of_length[n] + 4**n].float()
-        known = torch.from_numpy(reading.known[rows]).to(logits.device)
-        each = torch.arange(4, device=logits.device)
-        for m in range(n):
-            wrong = (known[:, m, None] >= 0) & (known[:, m, None] != each)
-            # Words count in base 4, the first base slowest: axis 2 is base m.
-            apart = words.view(len(rows), 4**m, 4, 4 ** (n - 1 - m))
-            words = apart.masked_fill(wrong[:, None, :, None], -torch.inf).flatten(1)
-        logs = words.log_softmax(-1)
-        for m in np.unique(reading.place[rows]).tolist():
-            here = np.flatnonzero(reading.place[rows] == m)
-            apart = logs[torch.from_numpy(here).to(logits.device)].view(len(here), 4**m, 4, 4 ** (n - 1 - m))
+    is_hidden = (reading.known < 0) & (np.arange(reading.known.shape[1]) < reading.length[:, None])
+    counts = is_hidden.sum(1)
+    for n, h in np.unique(np.stack([reading.length, counts]), axis=1).T.tolist():
+        rows = np.flatnonzero((reading.length == n) & (counts == h))
+        # Words count in base 4, the first base slowest.
+        worth = 4 ** np.arange(n - 1, -1, -1)
+        hidden = np.nonzero(is_hidden[rows, :n])[1].reshape(len(rows), h)
+        visible = np.where(is_hidden[rows, :n], 0, reading.known[rows, :n]) @ worth
+        letters = np.stack(np.unravel_index(np.arange(4**h), (4,) * h))
+        words = first_of_length[n] + visible[:, None] + worth[hidden] @ letters
+        agreeing = torch.from_numpy(words).to(logits.device)
+        logs = logits[torch.from_numpy(rows).to(logits.device)].gather(1, agreeing).float().log_softmax(-1)
+        slots = (hidden < reading.place[rows, None]).sum(1)
+        for slot in np.unique(slots).tolist():
+            here = np.flatnonzero(slots == slot)
+            apart = logs[torch.from_numpy(here).to(logits.device)].view(len(here), 4**slot, 4, 4 ** (h - 1 - slot))
             result[rows[here]] = apart.logsumexp((1, 3)).cpu().numpy()
     return result

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from umbel.predict.head import Head
     from umbel.predict.ism.result import IsmResult
     from umbel.predict.ism.settings import IsmSettings
+    from umbel.predict.scan.embeddings import ScanResult, ScanSettings
     from umbel.predict.scan.genome_scan import TrackScan
     from umbel.predict.scan.settings import TrackSettings
     from umbel.predict.search.query import SearchResult
@@ -175,6 +176,19 @@ class Predictor(SequencePredictor):
             threads=threads,
             reporter=reporter,
         )
+
+    def scan_embeddings(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        settings: ScanSettings | None = None,
+        reporter: Reporter | None = None,
+    ) -> ScanResult:
+        """Embed bins along whole contigs; see :func:`umbel.predict.scan.embeddings.scan_embeddings`."""
+        from umbel.predict.scan.embeddings import scan_embeddings
+
+        return scan_embeddings(self, source, out, settings=settings, reporter=reporter)
 
 
 def load(path: str | Path, device: str = "auto", precision: Precision = "fp32") -> Predictor:

@@ -107,6 +107,7 @@ def mutate_region(
         facts = {
             "umbel": umbel.__version__,
             "weights": predictor.weights_hash,
+            "precision": predictor.precision,
             "head": None if head is None else head.weights_hash,
             "contig": place.contig,
             "contig_md5": genome.contig_md5(place.contig),

@@ -216,13 +216,12 @@ def _join(parts: list[Path], target: Path, facts: dict[str, Any], width: int) ->
     return rows, empty
 
 
-def scan_file(
-    checkpoint: str | Path,
+def scan_embeddings(
+    predictor: Predictor,
     source: str | Path,
     out: str | Path,
     *,
     settings: ScanSettings | None = None,
-    device: str = "auto",
     reporter: Reporter | None = None,
 ) -> ScanResult:
     """Embed every ``bin_bp`` bases of every contig of a FASTA, each with its whole contig before it.
@@ -251,7 +250,6 @@ def scan_file(
     """
     reporter = reporter_or_silent(reporter)
     target, origin = Path(out), Path(source)
-    predictor = Predictor.load(checkpoint, device)
     settings = (settings or ScanSettings()).resolved(predictor.backbone)
     found = survey(origin, predictor, settings.check_tokens)
     identity = {
@@ -270,7 +268,7 @@ def scan_file(
     except CheckpointError as error:
         # The same call would fail again: there is nothing to go on from.
         shutil.rmtree(folder)
-        raise CheckpointError(f"{checkpoint}: {error}") from error
+        raise CheckpointError(f"{predictor.source}: {error}") from error
     facts = {**identity, "streaming": report.as_dict()}
     parts = open_parts(folder, identity)[:n_parts]
     rows, empty = _join(parts, target, facts, predictor.config.d_model)

@@ -31,7 +31,7 @@ class SaysOutputs(Protocol):
 
 
 class HeadTracks:
-    """One track a class, label or output of a tuned head; of a yes-or-no task one of the yes.
+    """One track a class, label or output of a tuned head.
 
     Classes and labels are drawn as probabilities, quantities in their own units.
 
@@ -50,8 +50,7 @@ class HeadTracks:
         self._head, self._strand = head, strand
         self.min_bases, self.task = head.min_bases, head.task
         self.step_bp = {"bases": 1, "bins": head.task.bin_bp}.get(head.task.kind, 0)
-        self._shown = [1] if head.task.kind == "binary" else list(range(head.task.n_outputs))
-        names = [head.task.names[i] for i in self._shown]
+        names = head.task.names
         self.tracks = tuple(
             Track(file, name) if head.task.is_numbers else Track(file, name, "probability", 0.0, 1.0, PRECISION)
             for file, name in zip(file_names(names), names, strict=True)
@@ -69,6 +68,6 @@ class HeadTracks:
         say = self._head.outputs if self.task.is_numbers else self._head.probabilities
         for output, sequence in zip(say(codes, self._strand), codes, strict=True):
             table = output[None] if output.ndim == 1 else output
-            values = table[:, self._shown].T.astype(np.float32)
+            values = table.T.astype(np.float32)
             readings.append(Reading(without_n(values, sequence, self.step_bp)))
         return readings

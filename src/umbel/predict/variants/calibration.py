@@ -38,7 +38,7 @@ class Shape:
             return "substitution of 1 base" if self.n_ref == 1 else f"substitution of {self.n_ref} bases"
         if not self.n_ref:
             return f"insertion of {self.n_alt}"
-        return f"deletion of {self.n_ref}" if not self.n_alt else f"{self.n_ref} bases for {self.n_alt}"
+        return f"deletion of {self.n_ref}" if not self.n_alt else f"replacement of {self.n_ref} by {self.n_alt}"
 
 
 def shape_of(variant: Variant) -> Shape:
@@ -47,7 +47,7 @@ def shape_of(variant: Variant) -> Shape:
     Examples
     --------
     >>> [str(shape_of(Variant("c", 0, ref, alt))) for ref, alt in (("A", "AT"), ("ACG", "TCA"), ("AC", "TTT"))]
-    ['insertion of 1', 'substitution of 2 bases', '2 bases for 3']
+    ['insertion of 1', 'substitution of 2 bases', 'replacement of 2 by 3']
     """
     least = variant.trimmed()
     if least.kind in SUBSTITUTIONS:

@@ -151,10 +151,10 @@ def test_what_a_head_says_of_windows_is_drawn_around_their_middle(genome, tmp_pa
     np.testing.assert_array_equal(found[115:125], wanted)
 
 
-def test_a_yes_or_no_head_has_one_track(genome, tmp_path, with_head):
+def test_a_yes_or_no_head_has_a_track_of_either(genome, tmp_path, with_head):
     settings = with_head(FakeHead("binary", ["no", "yes"]))
     result = scan_tracks(FakePredictor(), genome, tmp_path / "out", settings=settings, page=False)
-    assert result.facts["files"] == {"yes": "yes.bw"}
+    assert result.facts["files"] == {"no": "no.bw", "yes": "yes.bw"}
     assert result.facts["disagreement"]["yes"]["n_at_seams"] == 0
 
 

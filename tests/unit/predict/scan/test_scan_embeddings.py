@@ -16,8 +16,8 @@ from umbel.genome.fasta import read_fasta
 from umbel.model.checkpoint import save_checkpoint
 from umbel.model.hf import new_model
 from umbel.model.streaming import streaming_cost
-from umbel.predict.predictor import Predictor
-from umbel.predict.scan import ScanSettings, scan_file, stream_report
+from umbel.predict.predictor import Predictor, load
+from umbel.predict.scan import ScanSettings, stream_report
 from umbel.predict.scan import embeddings as scan_module
 from umbel.predict.scan.stream_report import MeasuredCost, StreamingReport
 from umbel.progress import Reporter
@@ -81,7 +81,7 @@ def test_bins_are_means_of_one_pass_at_any_chunk(k, overlapping, fasta, tmp_path
     for chunk, overlap in ((5, -1), (7, 3), (64, 0), (10_000, -1)):
         out = tmp_path / f"{chunk}.parquet"
         settings = ScanSettings(chunk, overlap, bin_bp=20, check_tokens=50)
-        result = scan_file(checkpoint, fasta, out, settings=settings, device="cpu")
+        result = load(checkpoint, "cpu").scan_embeddings(fasta, out, settings=settings)
         table = pq.read_table(out)
         assert rows(table) == places
         np.testing.assert_allclose(vectors(table), wanted, atol=1e-4 * np.nanmax(np.abs(wanted)))
@@ -94,7 +94,7 @@ def test_bins_are_means_of_one_pass_at_any_chunk(k, overlapping, fasta, tmp_path
 @pytest.mark.parametrize("bin_bp", [1, 2, 601, 5_000])
 def test_bins_of_any_size(bin_bp, fasta, tmp_path):
     checkpoint = save(tmp_path / "model", 3)
-    scan_file(checkpoint, fasta, tmp_path / "o", settings=ScanSettings(50, bin_bp=bin_bp), device="cpu")
+    load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "o", settings=ScanSettings(50, bin_bp=bin_bp))
     places, wanted = by_plain_loops(checkpoint, fasta, bin_bp)
     table = pq.read_table(tmp_path / "o")
     assert rows(table) == places
@@ -104,7 +104,7 @@ def test_bins_of_any_size(bin_bp, fasta, tmp_path):
 def test_what_attention_costs_is_told(fasta, tmp_path):
     checkpoint = save(tmp_path / "model", 3, pattern="Hd Ae")
     settings = ScanSettings(chunk_tokens=40, overlap_tokens=10, check_tokens=150)
-    result = scan_file(checkpoint, fasta, tmp_path / "o.parquet", settings=settings, device="cpu")
+    result = load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "o.parquet", settings=settings)
     predictor = Predictor.load(checkpoint, "cpu")
     ids = predictor.tokens.encode(next(read_fasta(fasta)).codes).ids[:150]
     wanted = streaming_cost(predictor.backbone, torch.from_numpy(ids), chunk=40, overlap=10)
@@ -121,10 +121,10 @@ def test_the_stretch_compared_is_where_the_bases_are(tmp_path):
     checkpoint = save(tmp_path / "model", pattern="Hd Ae", max_tokens=60)
     fasta = write_fasta(tmp_path / "in.fa", {"gaps": "N" * 500 + "ACGT", "real": "NNNNN" + "ACGGT" * 30})
     settings = ScanSettings(chunk_tokens=20, overlap_tokens=5, check_tokens=1_000)
-    cost = scan_file(checkpoint, fasta, tmp_path / "o", settings=settings, device="cpu").streaming.cost
+    cost = load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "o", settings=settings).streaming.cost
     assert (cost.contig, cost.start, cost.n_tokens) == ("real", 5, 60)
     only_gaps = write_fasta(tmp_path / "gaps.fa", {"gaps": "N" * 50})
-    result = scan_file(checkpoint, only_gaps, tmp_path / "o", settings=settings, device="cpu")
+    result = load(checkpoint, "cpu").scan_embeddings(only_gaps, tmp_path / "o", settings=settings)
     assert (result.rows, result.without_tokens, result.streaming.cost) == (1, 1, None)
 
 
@@ -146,8 +146,8 @@ def test_the_report_in_words():
 def test_a_killed_scan_goes_on_and_gives_the_same_bytes(pattern, windows, fasta, tmp_path, monkeypatch):
     checkpoint = save(tmp_path / "model", 3, pattern=pattern, hyena_taps=3)
     monkeypatch.setattr(scan_module, "WINDOWS_PER_PART", windows)
-    run = lambda out: scan_file(  # noqa: E731
-        checkpoint, fasta, out, settings=ScanSettings(17, 9, bin_bp=30, check_tokens=90), device="cpu"
+    run = lambda out: load(checkpoint, "cpu").scan_embeddings(  # noqa: E731
+        fasta, out, settings=ScanSettings(17, 9, bin_bp=30, check_tokens=90)
     )
     run(tmp_path / "whole.parquet")
     out, folder = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
@@ -171,7 +171,7 @@ def test_a_killed_scan_goes_on_and_gives_the_same_bytes(pattern, windows, fasta,
             stops += 1
             assert not out.exists()
             with pytest.raises(RunError, match="holds an unfinished table of other inputs or settings"):
-                scan_file(checkpoint, fasta, out, device="cpu")
+                load(checkpoint, "cpu").scan_embeddings(fasta, out)
         else:
             break
     assert 2 < stops < 100
@@ -184,7 +184,7 @@ def test_a_stop_between_two_files_changes_nothing(which, fasta, tmp_path, monkey
     checkpoint = save(tmp_path / "model")
     monkeypatch.setattr(scan_module, "WINDOWS_PER_PART", 2)
     settings = ScanSettings(40, bin_bp=30)
-    scan_file(checkpoint, fasta, tmp_path / "whole", settings=settings, device="cpu")
+    load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "whole", settings=settings)
     home = scan_module._State if which == "save" else scan_module
     real, calls = getattr(home, which), []
 
@@ -196,8 +196,8 @@ def test_a_stop_between_two_files_changes_nothing(which, fasta, tmp_path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(home, which, dying)
-        scan_file(checkpoint, fasta, tmp_path / "out", settings=settings, device="cpu")
-    scan_file(checkpoint, fasta, tmp_path / "out", settings=settings, device="cpu")
+        load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "out", settings=settings)
+    load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "out", settings=settings)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -206,16 +206,16 @@ def test_a_stopped_scan_does_not_measure_twice_and_names_a_damaged_state(fasta, 
     settings = ScanSettings(40, 8, bin_bp=30)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(scan_module, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        scan_file(checkpoint, fasta, tmp_path / "out", settings=settings, device="cpu")
+        load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "out", settings=settings)
     monkeypatch.setattr(stream_report, "streaming_cost", None)
     state = tmp_path / "out.parts" / "state.pt"
     kept = state.read_bytes()
     assert len(kept) < 20_000
     state.write_bytes(kept[:100])
     with pytest.raises(RunError, match=r"state.pt is damaged .*: delete .*out.parts and begin again"):
-        scan_file(checkpoint, fasta, tmp_path / "out", settings=settings, device="cpu")
+        load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "out", settings=settings)
     state.write_bytes(kept)
-    assert scan_file(checkpoint, fasta, tmp_path / "out", settings=settings, device="cpu").rows > 10
+    assert load(checkpoint, "cpu").scan_embeddings(fasta, tmp_path / "out", settings=settings).rows > 10
 
 
 @pytest.mark.parametrize("check_tokens", [0, 100])
@@ -228,26 +228,28 @@ def test_hidden_states_that_are_not_finite_are_no_result(check_tokens, tmp_path)
     save_checkpoint(checkpoint, predictor._model, hf_tokenizer(predictor.tokens, 256))
     text = "in the 100 tokens from base 1" if check_tokens else "at base 61"
     with pytest.raises(CheckpointError, match=rf"model: hidden states are not finite {text} of contig 'bad'"):
-        scan_file(checkpoint, fasta, tmp_path / "o", settings=ScanSettings(9, check_tokens=check_tokens), device="cpu")
+        load(checkpoint, "cpu").scan_embeddings(
+            fasta, tmp_path / "o", settings=ScanSettings(9, check_tokens=check_tokens)
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fa", "model"]
 
 
 def test_what_cannot_be_scanned_is_refused_before_anything_is_written(fasta, toy_training, tmp_path):
     out = tmp_path / "o.parquet"
     with pytest.raises(ConfigError, match="Mamba layers, which also read against time: use windows"):
-        scan_file(toy_training, fasta, out, device="cpu")
+        load(toy_training, "cpu").scan_embeddings(fasta, out)
     with pytest.raises(ConfigError, match="look ahead"):
-        scan_file(save(tmp_path / "ahead", hyena_bidirectional=True), fasta, out, device="cpu")
+        load(save(tmp_path / "ahead", hyena_bidirectional=True), "cpu").scan_embeddings(fasta, out)
     with pytest.raises(ConfigError, match=r"a window of 40 tokens and 20 on either side has 80, and this model's"):
         narrow = save(tmp_path / "narrow", pattern="Ad", max_tokens=64)
-        scan_file(narrow, fasta, out, settings=ScanSettings(40, 20), device="cpu")
+        load(narrow, "cpu").scan_embeddings(fasta, out, settings=ScanSettings(40, 20))
     short = write_fasta(tmp_path / "short.fa", {"long": "ACGT", "short": "AC"})
     with pytest.raises(FastaError, match=r"short.fa, line 3: contig 'short' has 2 bases, and this model's tokens have"):
-        scan_file(save(tmp_path / "model", 3), short, out, device="cpu")
+        load(save(tmp_path / "model", 3), "cpu").scan_embeddings(short, out)
     empty = tmp_path / "empty.fa"
     empty.write_text("")
     with pytest.raises(FastaError, match=r"empty.fa"):
-        scan_file(tmp_path / "model", empty, out, device="cpu")
+        load(tmp_path / "model", "cpu").scan_embeddings(empty, out)
     for words in ({"chunk_tokens": 0}, {"overlap_tokens": -2}, {"bin_bp": 0}, {"check_tokens": -1}):
         option = next(iter(words)).replace("_", "-")
         with pytest.raises(ConfigError, match=f"--{option} is .*: give"):
@@ -265,11 +267,11 @@ def test_a_full_disk_leaves_the_old_table(fasta, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(OutputError, match="the disk is full"):
-        scan_file(checkpoint, fasta, out, device="cpu")
+        load(checkpoint, "cpu").scan_embeddings(fasta, out)
     assert out.read_bytes() == b"old"
 
 
 def test_progress_counts_bases(fasta, tmp_path, capsys):
     reporter = Reporter(stream=sys.stderr, every_s=0)
-    scan_file(save(tmp_path / "model"), fasta, tmp_path / "o", device="cpu", reporter=reporter)
+    load(save(tmp_path / "model"), "cpu").scan_embeddings(fasta, tmp_path / "o", reporter=reporter)
     assert "857/857 [" in capsys.readouterr().err

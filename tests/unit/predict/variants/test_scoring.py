@@ -17,7 +17,7 @@ from umbel.genome.reference import Reference
 from umbel.genome.variant import Variant
 from umbel.model.hf import new_model
 from umbel.predict.predictor import Predictor
-from umbel.predict.variants import scoring
+from umbel.predict.variants import record_scorer
 from umbel.predict.variants.scores import log_likelihood_ratios
 from umbel.predict.variants.scoring import score_or_give, score_variants
 from umbel.predict.variants.settings import VariantSettings
@@ -185,7 +185,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.parquet"])
 def test_stopping_at_any_write_does_not_change_the_bytes(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "RECORDS_PER_PART", 5)
+    monkeypatch.setattr(record_scorer, "RECORDS_PER_PART", 5)
     inputs = write_vcf(tmp_path, rows(), HEADER), write_genome(tmp_path, CONTIGS)
     kept = {"background_file": tmp_path / "kept.parquet"}
     whole = score(inputs, tmp_path / "whole" / name)
