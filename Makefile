@@ -23,7 +23,7 @@ $(VENV)/.python:
 # torch goes first and alone, so that nothing else chooses its version.
 $(VENV)/.umbel: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) torch
-	$(PIP) -e ".[train]"
+	$(PIP) -e ".[train,tracks]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.umbel
