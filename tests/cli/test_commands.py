@@ -181,9 +181,9 @@ def test_a_vocabulary_is_learnt_and_refusals_write_nothing(monkeypatch, capsys, 
 
 
 def test_a_missing_extra_is_named_with_the_remedy(monkeypatch, capsys, tmp_path):
-    from umbel.cli import options
+    from umbel import extras
 
-    monkeypatch.setattr(options, "find_spec", lambda name: None if name == "sklearn" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "sklearn" else object())
     code, _, err = umbel(monkeypatch, capsys, "evaluate", tmp_path, "--corpus", tmp_path, "-o", tmp_path / "x")
     assert (code, err) == (1, "error: umbel evaluate needs sklearn: pip install 'umbel[train]'\n")
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from umbel.cli.options import Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish, require_extra
+from umbel.cli.options import Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
+from umbel.extras import require_packages
 
 
 def bench(
@@ -29,7 +30,7 @@ def bench(
 
     --set method=probe (the default), adapter or full; run it again to go on where it was stopped.
     """
-    require_extra("umbel bench", "train", ("sklearn", "peft", "matplotlib", "jinja2", "threadpoolctl"))
+    require_packages("umbel bench", "train", ("sklearn", "peft", "matplotlib", "jinja2", "threadpoolctl"))
     from umbel.config import BenchConfig, apply_settings
     from umbel.evaluate.bench.runner import bench as run
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish, require_extra
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+from umbel.extras import require_packages
 
 
 def evaluate(
@@ -22,7 +23,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure masked loss, a linear probe and the experts on held-out contigs, and write report.html."""
-    require_extra("umbel evaluate", "train", ("sklearn", "matplotlib", "jinja2", "threadpoolctl"))
+    require_packages("umbel evaluate", "train", ("sklearn", "matplotlib", "jinja2", "threadpoolctl"))
     from umbel.evaluate.runner import evaluate_checkpoint, read_settings
 
     chosen = read_settings([f"seed={seed}", *(settings or [])])

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish, require_extra
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
+from umbel.extras import require_packages
 
 
 def finetune(
@@ -38,7 +39,7 @@ def finetune(
     json: Json = False,
 ) -> None:
     """Train all weights, or an adapter (--set method=adapter); choose on dev, report on test with intervals."""
-    require_extra("umbel finetune", "train", ("sklearn", "peft"))
+    require_packages("umbel finetune", "train", ("sklearn", "peft"))
     from umbel.config import FinetuneConfig, apply_settings
     from umbel.data.labelled.task import require_kind
     from umbel.evaluate.finetuning import LabelledFiles, Species

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish, require_extra
+from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
+from umbel.extras import require_packages
 
 
 def ism(
@@ -28,7 +29,7 @@ def ism(
     json: Json = False,
 ) -> None:
     """Write the score of every substitution of a region as AnnData, TSV and a logo; a stopped run continues."""
-    require_extra("umbel ism", "tracks", ("anndata", "matplotlib"))
+    require_packages("umbel ism", "tracks", ("anndata", "matplotlib"))
     from umbel.errors import ConfigError
     from umbel.predict.ism.settings import IsmSettings
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from umbel.errors import BackendError
 from umbel.progress import Reporter
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -21,19 +19,6 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as in optim.lr=1e-3. Repeatable."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
-
-
-def require_extra(command: str, extra: str, modules: tuple[str, ...]) -> None:
-    """See that an optional group of packages is installed.
-
-    Raises
-    ------
-    BackendError
-        Naming what is missing, and how to install it.
-    """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise BackendError(f"{command} needs {', '.join(missing)}: pip install 'umbel[{extra}]'")
 
 
 def begin(quiet: bool, threads: int = 0) -> Reporter:

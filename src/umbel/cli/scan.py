@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Json, Quiet, Threads, begin, finish, require_extra
+from umbel.cli.options import Json, Quiet, Threads, begin, finish
 from umbel.errors import ConfigError
+from umbel.extras import require_packages
 
 if TYPE_CHECKING:
     from umbel.predict.tracks.calls import CallSettings
@@ -82,7 +83,7 @@ def scan(
         embedding = ScanSettings(chunk_tokens, overlap_tokens, bin_bp or 1_000, check_tokens)
         _embed(checkpoint, source, out, embedding, device, begin(quiet, threads), json)
         return
-    require_extra("umbel scan", "tracks", ("pyBigWig", "jinja2"))
+    require_packages("umbel scan", "tracks", ("pyBigWig", "jinja2"))
     from umbel.predict.scan.genome_scan import forecast_scan, scan_tracks
     from umbel.predict.scan.settings import TrackSettings
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Json, Out, Quiet, begin, finish, require_extra
+from umbel.cli.options import Json, Out, Quiet, begin, finish
+from umbel.extras import require_packages
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -81,7 +82,7 @@ def leaderboard(
     json: Json = False,
 ) -> None:
     """Put the results of several models or methods on one page: leaderboard.html and leaderboard.md."""
-    require_extra("umbel suite leaderboard", "train", ("matplotlib", "jinja2"))
+    require_packages("umbel suite leaderboard", "train", ("matplotlib", "jinja2"))
     from umbel.evaluate.bench.joining import read_results
     from umbel.evaluate.bench.page import write_pages
 

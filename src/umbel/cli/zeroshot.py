@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish, require_extra
+from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+from umbel.extras import require_packages
 
 
 def zeroshot(
@@ -27,7 +28,7 @@ def zeroshot(
     json: Json = False,
 ) -> None:
     """Score nonsense against synonymous substitutions, or rare against common alleles, beside seven baselines."""
-    require_extra("umbel zeroshot", "train", ("sklearn", "matplotlib", "jinja2"))
+    require_packages("umbel zeroshot", "train", ("sklearn", "matplotlib", "jinja2"))
     from umbel.config import apply_settings
     from umbel.evaluate.zero_shot.runner import zero_shot
     from umbel.evaluate.zero_shot.settings import ZeroShotSettings

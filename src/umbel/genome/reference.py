@@ -152,7 +152,7 @@ class _Indexed:
             place = Path(self._folder.name) / path.name
             place.symlink_to(path.resolve())
         try:
-            with _silent():
+            with silent_htslib():
                 self._file = pysam.FastaFile(str(place))
         except (OSError, ValueError) as error:
             self.close()
@@ -166,7 +166,7 @@ class _Indexed:
     def read(self, contig: str, start: int, end: int) -> tuple[Codes, Mask]:
         """Read a range that is inside the contig."""
         try:
-            with _silent():
+            with silent_htslib():
                 letters = self._file.fetch(contig, start, end).encode("ascii", "replace")
         except (OSError, ValueError):
             letters = b""
@@ -217,7 +217,7 @@ class _Packed:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent_htslib() -> Iterator[None]:
     """Keep htslib from printing what is raised anyway."""
     said = pysam.set_verbosity(0)
     try:

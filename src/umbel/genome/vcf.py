@@ -6,6 +6,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import pysam
 
 from umbel.errors import VcfError
 from umbel.genome.lines import read_lines
+from umbel.genome.reference import silent_htslib
 
 COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO")
 _FILTER, _INFO = COLUMNS.index("FILTER"), COLUMNS.index("INFO")
@@ -188,15 +190,18 @@ class VcfFile:
                     yield number, text
 
     def _bcf_texts(self) -> Iterator[str]:
-        said = pysam.set_verbosity(0)
+        with self._bcf() as file:
+            for record in file:
+                yield str(record).rstrip("\n")
+
+    @contextmanager
+    def _bcf(self) -> Iterator[pysam.VariantFile]:
+        """Open BCF; that it is damaged is told in our words."""
         try:
-            with pysam.VariantFile(str(self.path)) as file:
-                for record in file:
-                    yield str(record).rstrip("\n")
+            with silent_htslib(), pysam.VariantFile(str(self.path)) as file:
+                yield file
         except (OSError, ValueError) as error:
             raise VcfError(f"the BCF file is damaged ({error}). Copy or make it again.", self.path) from error
-        finally:
-            pysam.set_verbosity(said)
 
     def _record(self, number: int, text: str) -> VcfRecord:
         fields = text.split("\t", 8)
@@ -220,14 +225,8 @@ class VcfFile:
     def _read_header(self) -> tuple[VcfHeader, int]:
         """Read the header, and how many lines it has."""
         if self._is_bcf:
-            said = pysam.set_verbosity(0)
-            try:
-                with pysam.VariantFile(str(self.path)) as file:
-                    lines = str(file.header).splitlines()
-            except (OSError, ValueError) as error:
-                raise VcfError(f"the BCF file is damaged ({error}). Copy or make it again.", self.path) from error
-            finally:
-                pysam.set_verbosity(said)
+            with self._bcf() as file:
+                lines = str(file.header).splitlines()
             return VcfHeader(tuple(lines[:-1]), lines[-1]), len(lines)
         lines = []
         for number, line in read_lines(self.path, VcfError):

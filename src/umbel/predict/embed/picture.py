@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from umbel.errors import ConfigError
+from umbel.extras import require_packages
 from umbel.files import whole_file
 from umbel.genome.interval import Interval
 from umbel.predict.embed.classes import Classes, by_annotation, by_contig
@@ -22,7 +23,6 @@ from umbel.predict.embed.rows import embeddings, rows
 from umbel.predict.embed.settings import EmbedSettings
 from umbel.predict.embed.source import Source
 from umbel.predict.embed.windows import Windows
-from umbel.predict.extras import require_packages
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter
 

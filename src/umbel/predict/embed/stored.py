@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from umbel.errors import ConfigError
+from umbel.extras import require_packages
 from umbel.files import whole_file, whole_folder
 from umbel.predict.embed.rows import embeddings, schema
-from umbel.predict.extras import require_packages
 from umbel.predict.parts import metadata
 
 SUFFIXES = (".parquet", ".h5ad", ".zarr")

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from umbel.errors import RunError
+from umbel.extras import require_packages
 from umbel.files import writing
 from umbel.predict.embed.rows import embeddings
 from umbel.predict.embed.scaling import Scaling
 from umbel.predict.embed.settings import EmbedSettings
-from umbel.predict.extras import require_packages
 from umbel.predict.predictor import Predictor
 from umbel.predict.search.filters import quoted
 

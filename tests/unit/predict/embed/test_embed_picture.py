@@ -9,10 +9,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from toys import fasta_text, toy_gff3, toy_sequences
 
+from umbel import extras
 from umbel.errors import AnnotationError, BackendError, ConfigError
 from umbel.genome.annotation import REGIONS, read_gff3
 from umbel.genome.sequence import encode
-from umbel.predict import extras
 from umbel.predict.embed import EmbedSettings, embed_file, picture
 from umbel.predict.embed.classes import by_annotation, by_contig
 from umbel.predict.embed.picture import PictureSettings

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
+from umbel import extras
 from umbel.errors import BackendError
-from umbel.predict import extras
+from umbel.extras import require_packages
 from umbel.predict.embed import EmbedSettings, embed_file
-from umbel.predict.extras import require_packages
 from umbel.predict.predictor import Predictor
 
 NAMES = ("a'b", "two", 'q"c', "gap")

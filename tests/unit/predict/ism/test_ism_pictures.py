@@ -9,7 +9,7 @@ from umbel.predict.ism import pictures
 from umbel.predict.ism.pictures import draw, information_bits, letter_places, write_pictures
 from umbel.predict.ism.result import IsmResult
 
-matplotlib_image = pytest.importorskip("matplotlib.image")
+matplotlib_image = pytest.importorskip("matplotlib.image", reason="pictures need umbel[tracks]")
 
 
 def result_of(n, deletions=False, sharp=0.3, seed=0):
