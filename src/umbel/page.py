@@ -44,6 +44,22 @@ def template(folder: Path, name: str, filters: Mapping[str, Any]) -> Any:
 # Ends and middle of a brown-white-violet scale: told apart with any colour vision, and in grey by the numbers.
 _LESS, _EVEN, _MORE = (179, 88, 6), (250, 250, 248), (84, 39, 136)
 _FULL_COLOUR_LOG2 = 2.0
+BASE_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00")
+"""Of A, C, G and T: Okabe and Ito's, told apart with any colour vision."""
+
+
+def between(position: float, even: tuple[int, int, int] = _EVEN) -> tuple[int, int, int]:
+    """Give a colour of the scale as red, green and blue up to 255: brown at -1, ``even`` at 0, violet at 1.
+
+    Examples
+    --------
+    >>> between(0.0), between(7.0)
+    ((250, 250, 248), (84, 39, 136))
+    """
+    position = max(-1.0, min(1.0, position))
+    end = _MORE if position > 0 else _LESS
+    r, g, b = (round(middle + abs(position) * (full - middle)) for middle, full in zip(even, end, strict=True))
+    return r, g, b
 
 
 def cell_colour(share: float, load: float) -> tuple[str, str]:
@@ -56,11 +72,9 @@ def cell_colour(share: float, load: float) -> tuple[str, str]:
     """
     if load <= 0:
         return "#e4e4e0", "#6b6b66"
-    position = max(-1.0, min(1.0, log2(max(share, 1e-9) / load) / _FULL_COLOUR_LOG2))
-    end = _MORE if position > 0 else _LESS
-    mixed = [round(even + abs(position) * (full - even)) for even, full in zip(_EVEN, end, strict=True)]
-    luminance = 0.299 * mixed[0] + 0.587 * mixed[1] + 0.114 * mixed[2]
-    return f"rgb({mixed[0]}, {mixed[1]}, {mixed[2]})", "#1c1c1a" if luminance > 140 else "#ffffff"
+    r, g, b = between(log2(max(share, 1e-9) / load) / _FULL_COLOUR_LOG2)
+    luminance = 0.299 * r + 0.587 * g + 0.114 * b
+    return f"rgb({r}, {g}, {b})", "#1c1c1a" if luminance > 140 else "#ffffff"
 
 
 @contextmanager

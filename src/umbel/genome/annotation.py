@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import AnnotationError
+from umbel.genome.class_runs import paint
 from umbel.genome.interval import Interval
 from umbel.genome.lines import read_lines
 
@@ -257,23 +258,12 @@ def region_runs(features: Iterable[Feature], contig_lengths: Mapping[str, int]) 
     features_of: dict[str, list[Feature]] = {contig: [] for contig in contig_lengths}
     for feature in features:
         features_of[feature.contig].append(feature)
-    return {contig: _contig_runs(features_of[contig], length) for contig, length in contig_lengths.items()}
-
-
-def _contig_runs(features: list[Feature], length: int) -> npt.NDArray[np.int64]:
-    """Sweep over the edges of the features, so that memory grows with these and not with the contig."""
-    start, end, region = np.array([feature[1:] for feature in features], np.int64).reshape(-1, 3).T
-    edges = np.unique(np.concatenate(([0, length], start, end)))
-    class_of = np.zeros(len(edges) - 1, np.int64)
-    for painted in _PAINTED:
-        mine = region == painted
-        depth = np.zeros(len(edges), np.int64)
-        np.add.at(depth, np.searchsorted(edges, start[mine]), 1)
-        np.add.at(depth, np.searchsorted(edges, end[mine]), -1)
-        class_of[np.cumsum(depth)[:-1] > 0] = painted
-    first = np.flatnonzero(np.diff(class_of, prepend=-1))
-    starts = edges[:-1][first]
-    return np.column_stack((starts, np.append(starts[1:], length), class_of[first]))
+    found = {}
+    for contig, length in contig_lengths.items():
+        spans = np.array([feature[1:] for feature in features_of[contig]], np.int64).reshape(-1, 3)
+        runs = paint(spans, _PAINTED, length, rest=INTERGENIC)
+        found[contig] = np.column_stack((runs.starts, runs.ends, runs.classes.astype(np.int64)))
+    return found
 
 
 def read_bed(path: str | Path, contig_lengths: Mapping[str, int] | None = None) -> list[Interval]:

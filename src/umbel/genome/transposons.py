@@ -131,7 +131,7 @@ def _rows(path: str | Path) -> Iterator[tuple[int, str, int, int, str]]:
     elif form == "GFF3":
         yield from ((row.line, row.contig, row.start, row.end, "") for _, row in gff3_rows(path))
     else:
-        yield from _out_rows(path)
+        yield from out_rows(path)
 
 
 def _first_line(path: str | Path) -> list[str]:
@@ -157,7 +157,8 @@ def _table_rows(
         yield number, contig, start + shift, end, "" if kind_place is None else fields[kind_place]
 
 
-def _out_rows(path: str | Path) -> Iterator[tuple[int, str, int, int, str]]:
+def out_rows(path: str | Path) -> Iterator[tuple[int, str, int, int, str]]:
+    """Yield line, contig, start, end and ``class/family`` of the rows of RepeatMasker's .out."""
     is_head = True
     for number, line in read_lines(path, AnnotationError):
         words = line.decode("utf-8", "replace").split()

@@ -71,20 +71,26 @@ class Router(nn.Linear):
         with torch.autocast(x_BLD.device.type, enabled=False):
             wide = torch.promote_types(weight_ED.dtype, torch.float32)
             logits = F.linear(x_BLD.to(wide), weight_ED.to(wide))
-            ranked = logits.sigmoid() + self.load_bias if self.gating == "bias" else logits
-            experts = choose_experts(ranked, self.top_k)
-            if self.gating == "softmax":
-                weights = logits.softmax(-1).gather(-1, experts)
-            elif self.gating == "plain":
-                weights = logits.gather(-1, experts).sigmoid()
-            else:
-                # s / sum s in logarithms, where no sum can be 0.
-                weights = F.logsigmoid(logits.gather(-1, experts)).softmax(-1)
+            experts = choose_experts(self.ranked(logits), self.top_k)
+            weights = self.weights_of(logits, experts)
         if real_BL is not None:
             padding = ~real_BL[:, :, None]
             logits, weights = logits.masked_fill(padding, 0), weights.masked_fill(padding, 0)
             experts = experts.masked_fill(padding, -1)
         return Routing(self.layer, logits, experts, weights, self.scores)
+
+    def ranked(self, logits: Tensor) -> Tensor:
+        """Give what the choice goes by, ``(..., E)``: the largest are taken."""
+        return logits.sigmoid() + self.load_bias if self.gating == "bias" else logits
+
+    def weights_of(self, logits: Tensor, experts: Tensor) -> Tensor:
+        """Give what the outputs of these experts ``(..., K)`` are multiplied by."""
+        if self.gating == "softmax":
+            return logits.softmax(-1).gather(-1, experts)
+        if self.gating == "plain":
+            return logits.gather(-1, experts).sigmoid()
+        # s / sum s in logarithms, where no sum can be 0.
+        return F.logsigmoid(logits.gather(-1, experts)).softmax(-1)
 
     @property
     def scores(self) -> Literal["softmax", "sigmoid"]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from umbel.errors import ConfigError
 from umbel.genome.sequence import Codes, revcomp
-from umbel.model.backbone import Output
+from umbel.model.routing import Routing
 from umbel.predict.choices import Strand, require_strand
 from umbel.predict.predictor import Predictor
 
@@ -92,11 +91,10 @@ def read_gates(
     if strand == "revcomp":
         return [_turned(gates) for gates in read_gates(predictor, [revcomp(sequence) for sequence in codes], layer)]
     place = predictor.moe_layers.index(layer)
-    encodings = predictor._encode(codes)
     found: list[Gates | None] = [None] * len(codes)
 
-    def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
-        routing = output.routings[place]
+    def visit(routings: tuple[Routing, ...], rows: list[tuple[int, np.ndarray]]) -> None:
+        routing = routings[place]
         logs = routing.log_probabilities()
         entropy = -(logs.exp() * logs).sum(-1) / np.log(2)
         # A gate of exactly 0 could leave a token without any share.
@@ -106,11 +104,10 @@ def read_gates(
         shares = torch.zeros_like(routing.logits).scatter_add(-1, real, weights)
         chosen = torch.zeros_like(shares).scatter_add(-1, real, torch.full_like(weights, 1 / weights.shape[-1]))
         arrays = [x.float().cpu().numpy() for x in (shares, chosen, entropy)]
-        for row, i in enumerate(indices):
-            token = encodings[i].token_of_base(len(codes[i]))
+        for row, (i, token) in enumerate(rows):
             found[i] = Gates(*(array[row, token] for array in arrays))
 
-    predictor._run([encoding.ids for encoding in encodings], use, n_layers=layer + 1)
+    predictor.visit_routings(codes, visit, layer)
     return [gates for gates in found if gates is not None]
 
 

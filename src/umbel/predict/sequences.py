@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from umbel.data.bpe import BpeTokens
+from umbel.data.kmers import Encoding
 from umbel.data.masking import hide
 from umbel.genome.sequence import Codes, Mask, N, encode, revcomp
 from umbel.model.backbone import Output
 from umbel.model.heads import apply_head
 from umbel.model.pooling import Pool
+from umbel.model.routing import Routing
 from umbel.predict.choices import (
     ONE_STRAND,
     Pooling,
@@ -24,7 +26,7 @@ from umbel.predict.choices import (
     require_strand,
 )
 from umbel.predict.loaded import LOGITS_AT_ONCE, LoadedModel
-from umbel.predict.per_base import base_log_probs, joined, read_hidden_bases
+from umbel.predict.per_base import Reading, base_log_probs, joined, read_hidden_bases
 
 if TYPE_CHECKING:
     from umbel.predict.precision import PrecisionReport
@@ -78,6 +80,24 @@ class SequencePredictor(LoadedModel):
         return self._masked_log_probs(codes, hidden)
 
     def _masked_log_probs(self, codes: Sequence[Codes], hidden: Sequence[Mask]) -> list[np.ndarray]:
+        _, ids, readings = self._hide(codes, hidden)
+        results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
+
+        def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
+            counts = [len(readings[i].token) for i in indices]
+            row, reading = np.repeat(np.arange(len(indices)), counts), joined([readings[i] for i in indices])
+            states = output.hidden[torch.from_numpy(row), torch.from_numpy(reading.token)]
+            parts = np.split(self._log_probs_of(states, reading), np.cumsum(counts)[:-1])
+            for i, part in zip(indices, parts, strict=True):
+                results[i] = part
+
+        self._run(ids, use)
+        return results
+
+    def _hide(
+        self, codes: Sequence[Codes], hidden: Sequence[Mask]
+    ) -> tuple[list[Encoding], list[np.ndarray], list[Reading]]:
+        """Give encodings, token ids with the hidden bases masked, and where each hidden base is read."""
         tokens = self.tokens
         assert not isinstance(tokens, BpeTokens)
         encodings = self._encode(codes)
@@ -86,27 +106,22 @@ class SequencePredictor(LoadedModel):
             for encoding, sequence, mask in zip(encodings, codes, hidden, strict=True)
         ]
         ids = [hide(encoding, mask).input_ids for encoding, mask in zip(encodings, hidden, strict=True)]
-        results: list[np.ndarray] = [np.empty((0, 4), np.float32)] * len(ids)
+        return encodings, ids, readings
+
+    def _log_probs_of(self, states: Tensor, reading: Reading) -> np.ndarray:
+        """Give ``(n, 4)`` log-probabilities of hidden bases from the states ``(n, D)`` at which they are read."""
+        tokens = self.tokens
+        assert not isinstance(tokens, BpeTokens)
         size = max(1, LOGITS_AT_ONCE // tokens.size)
-
-        def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
-            counts = [len(readings[i].token) for i in indices]
-            row, reading = np.repeat(np.arange(len(indices)), counts), joined([readings[i] for i in indices])
-            states = output.hidden[torch.from_numpy(row), torch.from_numpy(reading.token)]
-            logs = [
-                base_log_probs(
-                    apply_head(self._model.lm_head, states[start : start + size]),
-                    tokens.first_of_length,
-                    reading.part(slice(start, start + size)),
-                )
-                for start in range(0, len(row), size)
-            ]
-            parts = np.split(np.concatenate([np.empty((0, 4), np.float32), *logs]), np.cumsum(counts)[:-1])
-            for i, part in zip(indices, parts, strict=True):
-                results[i] = part
-
-        self._run(ids, use)
-        return results
+        logs = [
+            base_log_probs(
+                apply_head(self._model.lm_head, states[start : start + size]),
+                tokens.first_of_length,
+                reading.part(slice(start, start + size)),
+            )
+            for start in range(0, len(states), size)
+        ]
+        return np.concatenate([np.empty((0, 4), np.float32), *logs])
 
     def pseudo_log_probs(
         self, codes: Sequence[Codes], phases: Sequence[Codes], strand: Strand = "forward"
@@ -235,18 +250,48 @@ class SequencePredictor(LoadedModel):
         ValueError
             If a sequence is shorter than one token.
         """
+        results: list[np.ndarray] = [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
+
+        def visit(routings: tuple[Routing, ...], rows: list[tuple[int, np.ndarray]]) -> None:
+            experts = torch.stack([routing.experts for routing in routings]).to(torch.uint8).cpu().numpy()
+            for row, (i, token) in enumerate(rows):
+                results[i] = experts[:, row, token]
+
+        self.visit_routings(codes, visit)
+        return results
+
+    def visit_routings(
+        self,
+        codes: Sequence[Codes],
+        visit: Callable[[tuple[Routing, ...], list[tuple[int, np.ndarray]]], None],
+        layer: int | None = None,
+    ) -> None:
+        """Show the routings of sequences, batch by batch, before they are forgotten.
+
+        Parameters
+        ----------
+        codes
+            Sequences, ``(L_i,)`` each.
+        visit
+            Gets the routings of a batch, one per expert layer in order of depth; and for each of its rows which
+            sequence it is, and for each of that sequence's bases the index of the token that stands for it,
+            ``(L_i,)``. Not called where the model has no experts.
+        layer
+            The last layer to compute; by default the last that has experts.
+
+        Raises
+        ------
+        ValueError
+            If a sequence is shorter than one token.
+        """
         encodings = self._encode(codes)
-        results: list[np.ndarray] = [np.empty(0, np.uint8)] * len(codes)
 
         def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
-            experts = torch.stack([routing.experts for routing in output.routings]).to(torch.uint8).cpu().numpy()
-            for row, i in enumerate(indices):
-                results[i] = experts[:, row, encodings[i].token_of_base(len(codes[i]))]
+            visit(output.routings, [(i, encodings[i].token_of_base(len(codes[i]))) for i in indices])
 
         if self.moe_layers:
-            self._run([encoding.ids for encoding in encodings], use)
-            return results
-        return [np.empty((0, len(sequence), self.config.top_k), np.uint8) for sequence in codes]
+            last = self.moe_layers[-1] if layer is None else layer
+            self._run([encoding.ids for encoding in encodings], use, n_layers=last + 1)
 
     def precision_report(
         self, codes: Sequence[Codes] | None = None, *, reporter: Reporter | None = None

@@ -9,15 +9,13 @@ import numpy as np
 
 from umbel.files import whole_file
 from umbel.genome.sequence import BASES, N
-from umbel.page import figure_style
+from umbel.page import BASE_COLOURS, figure_style
 from umbel.predict.ism.result import DELETION, IsmResult
 
 ROW_BP = 100
 MAX_ROWS = 20
 """Rows of one picture: beyond 2,000 bases nobody sees a letter, and the tables hold them all."""
 
-# Okabe & Ito's colours, told apart with any colour vision.
-_COLOURS = ("#009E73", "#0072B2", "#E69F00", "#D55E00")
 _SCALES_BITS = (0.25, 0.5, 1.0, 2.0)
 _LEAST_FRAC = 0.003
 """Letters lower than this share of the axis are left out: they would be a line."""
@@ -176,7 +174,7 @@ def _draw_logo(axes: Any, bits: np.ndarray, top_bits: float) -> None:
             .translate(column + 0.04, bottom)
         )
         drawn[base].append(place.transform_path(outlines[base]))
-    for paths, colour in zip(drawn, _COLOURS, strict=True):
+    for paths, colour in zip(drawn, BASE_COLOURS, strict=True):
         if paths:
             axes.add_patch(PathPatch(Outline.make_compound_path(*paths), facecolor=colour, linewidth=0))
     axes.set_xlim(0, len(bits))
@@ -205,7 +203,7 @@ def _draw_table(axes: Any, result: IsmResult, shown: np.ndarray, first: int, las
     for i, base in enumerate(result.ref[first:last]):
         axes.text(
             i + 0.5, len(kinds) + 0.55, BASES[base], ha="center", va="center", fontsize=6.5, family="DejaVu Sans Mono",
-            color=_COLOURS[base] if base < N else "#8a8a84", fontweight="bold",
+            color=BASE_COLOURS[base] if base < N else "#8a8a84", fontweight="bold",
         )  # fmt: skip
     axes.set_yticks(np.arange(len(kinds)) + 0.5, [("del" if kind == DELETION else kind) for kind in kinds])
     axes.tick_params(axis="y", labelsize=6.5, length=0)
