@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from calling import umbel
 from planted import SEGMENT_BP, write_planted_project
 from toys import toy_run, write_toy_project
 from typer.testing import CliRunner
 
-from umbel.cli import app, main
+from umbel.cli import app
 from umbel.config import to_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plantbimoe-tiny-top1"
@@ -26,18 +27,6 @@ def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "toy.json"
     path.write_text(json.dumps(to_dict(toy_run())))
     return str(path)
-
-
-def umbel(monkeypatch, capsys, *words):
-    """Run the command line in this process; give exit code, standard output and standard error."""
-    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_help_is_quick_because_it_imports_no_torch():

@@ -1,20 +1,9 @@
 import json
-import sys
 
+from calling import umbel
 from toys import fasta_text, toy_sequences
 
-from umbel.cli import main
 from umbel.data.corpus.manifest import read_manifest
-
-
-def umbel(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_assemblies_are_added_with_their_statistics(monkeypatch, capsys, tmp_path):

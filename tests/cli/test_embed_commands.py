@@ -1,25 +1,12 @@
 """umbel embed and umbel search, as a user calls them."""
 
 import json
-import sys
 
 import anndata
 import numpy as np
 import pytest
+from calling import umbel
 from toys import fasta_text, toy_gff3, toy_sequences
-
-from umbel.cli import main
-
-
-def umbel(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,9 @@
 import json
-import sys
 
 import huggingface_hub
 from bench_fakes import result
+from calling import umbel
 from huggingface_hub.errors import LocalEntryNotFoundError
-
-from umbel.cli import main
-
-
-def umbel(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_the_suites_are_listed(monkeypatch, capsys):

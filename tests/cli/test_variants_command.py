@@ -1,15 +1,14 @@
 """``umbel variants`` as a user calls it, on a real accession's SNPs."""
 
 import json
-import sys
 from pathlib import Path
 
 import pysam
 import pytest
 import torch
+from calling import umbel
 from toys import toy_run
 
-from umbel.cli import main
 from umbel.data.kmers import KmerTokens
 from umbel.data.tokenizers import hf_tokenizer
 from umbel.model.checkpoint import save_checkpoint
@@ -24,16 +23,6 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model"
     save_checkpoint(path, new_model(toy_run().model, 256, 0), hf_tokenizer(KmerTokens(1), 256))
     return path
-
-
-def umbel(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["umbel", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_a_real_accession(model, tmp_path, monkeypatch, capsys):

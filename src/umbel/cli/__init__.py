@@ -14,6 +14,7 @@ from umbel.cli import (
     doctor,
     embed,
     evaluate,
+    experts,
     finetune,
     ism,
     plan,
@@ -44,6 +45,9 @@ app.command("plan")(plan.plan)
 app.command("pretrain")(pretrain.pretrain)
 app.command("report")(report.report)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(
+    experts.app, name="experts", help="What each expert learned: an atlas, checkpoints compared, experts knocked out."
+)
 app.command("finetune")(finetune.finetune)
 app.command("bench")(bench.bench)
 app.command("predict")(predict.predict)

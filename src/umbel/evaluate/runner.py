@@ -17,7 +17,7 @@ from umbel.config.values import Natural
 from umbel.data.corpus.store import Corpus
 from umbel.errors import ConfigError, CorpusError, RunError
 from umbel.evaluate.baselines.probe import Embedder
-from umbel.evaluate.experts import Router, record_experts
+from umbel.evaluate.experts.in_windows import Router, record_experts
 from umbel.evaluate.facts import corpus_facts, find_run, model_facts, run_facts
 from umbel.evaluate.markov import MAX_ORDER, FlankModel, choose_order, count_flanks
 from umbel.evaluate.masked_loss import (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from evaluation_fakes import CDS, INTERGENIC, INTRON, FakeCorpus, draw_bases, planted_regions
 
-from umbel.evaluate import experts
-from umbel.evaluate.experts import count_routes, record_experts
+from umbel.evaluate.experts import in_windows as experts
+from umbel.evaluate.experts.in_windows import count_routes, record_experts
 
 
 class PlantedRouter:

@@ -1,0 +1,1 @@
+"""What items are labelled with: parts of genes, repeats, features, tracks, groups."""

@@ -1,0 +1,1 @@
+"""Where labelled sequences come from: genomes, and files of sequences."""
