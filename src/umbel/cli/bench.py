@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from umbel.cli.options import Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
+from umbel.cli.options import Checkpoint, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
 from umbel.extras import require_packages
 
 
 def bench(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     suite: Annotated[str, typer.Option(help="Name of a suite (umbel suite list), or a TOML file of your own.")],
     data: Annotated[Path, typer.Option(help="Folder with the suite's files (umbel suite check).")],
     out: Out,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Json, Out, finish
+from umbel.cli.options import Checkpoint, Json, Out, finish
 
 
 def import_(
@@ -28,7 +28,7 @@ def import_(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     out: Out,
     json: Json = False,
 ) -> None:

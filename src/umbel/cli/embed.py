@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Threads, begin, finish
 
 
 def embed(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     source: Annotated[Path, typer.Argument(metavar="FASTA|BED", help="Sequences, or intervals on --fasta.")],
     out: Out,
     fasta: Annotated[Path | None, typer.Option(help="Sequence that the BED intervals are on.")] = None,

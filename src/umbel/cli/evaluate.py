@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Settings, Threads, begin, finish
 from umbel.extras import require_packages
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     corpus: Annotated[Path, typer.Option(help="Folder made by umbel corpus build.")],
     out: Out,
     settings: Settings = None,

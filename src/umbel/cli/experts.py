@@ -14,6 +14,7 @@ from umbel.cli.experts_compare import compare
 from umbel.cli.experts_inputs import are_sequences, fasta_and_gff3, require_expert_packages
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
 from umbel.errors import ConfigError
+from umbel.model.shipped import model_path
 
 if TYPE_CHECKING:
     from umbel.evaluate.experts.routes import RoutedModel
@@ -43,7 +44,11 @@ app.command("causal")(causal)
 def atlas(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="Checkpoint, tuned model or state of ours, or a folder of Hugging Face."),
+        typer.Argument(
+            metavar="MODEL",
+            parser=model_path,
+            help="Checkpoint, tuned model or state of ours, mini, or a folder of Hugging Face.",
+        ),
     ],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="FASTA [GFF3]; or tables or FASTA of labelled sequences.")

@@ -9,15 +9,16 @@ import typer
 
 from umbel.cli.experts_inputs import require_expert_packages
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
 from umbel.errors import ConfigError
+from umbel.model.shipped import model_path
 
 if TYPE_CHECKING:
     from umbel.evaluate.experts.causal.settings import CausalSettings
 
 
 def causal(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder, ours.")],
+    checkpoint: Checkpoint,
     fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Genome: FASTA or 2bit.")],
     out: Out,
     gff3: Annotated[Path | None, typer.Argument(metavar="GFF3", help="Its genes.")] = None,
@@ -32,7 +33,11 @@ def causal(
     ] = None,
     routes_of: Annotated[
         Path | None,
-        typer.Option(metavar="CKPT2", help="Exchange routes with another checkpoint, or what tuning made of CKPT."),
+        typer.Option(
+            metavar="CKPT2",
+            parser=model_path,
+            help="Exchange routes with another checkpoint, or what tuning made of CKPT.",
+        ),
     ] = None,
     n_windows: Annotated[int, typer.Option(min=1, help="Windows of the genome that are read.")] = 256,
     contig: Annotated[list[str] | None, typer.Option(help="Only on this contig. Repeatable.")] = None,

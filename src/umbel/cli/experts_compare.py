@@ -11,6 +11,7 @@ import typer
 from umbel.cli.experts_inputs import are_sequences, fasta_and_gff3, require_expert_packages
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
 from umbel.errors import ConfigError
+from umbel.model.shipped import about_shipped, model_path
 
 if TYPE_CHECKING:
     from umbel.evaluate.experts.compare.checkpoints import Checkpoint
@@ -34,7 +35,9 @@ def compare(
     ] = "",
     match: Annotated[bool, typer.Option("--match", help="Pair experts up, for checkpoints of other seeds.")] = False,
     random: Annotated[int, typer.Option(min=0, help="Networks with random weights beside them, as chance.")] = 3,
-    base: Annotated[Path | None, typer.Option(help="Base of an adapter that does not tell it.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(parser=model_path, help="Base of an adapter that does not tell it.")
+    ] = None,
     contig: Annotated[list[str] | None, typer.Option(help="Only this contig. Repeatable.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Only inside the intervals of this BED file.")] = None,
     repeats: Annotated[Path | None, typer.Option(help="Repeats: BED, GFF3 or RepeatMasker's .out.")] = None,
@@ -87,13 +90,16 @@ def sort_out(things: list[str]) -> tuple[dict[str, Path], list[Path]]:
     files: list[Path] = []
     for thing in things:
         name, sign, told = thing.partition("=")
-        path = Path(told) if sign and not Path(thing).exists() else Path(thing)
+        is_named = bool(sign) and not Path(thing).exists()
+        path = model_path(told if is_named else thing)
         if not path.exists():
-            raise ConfigError(f"{path}: not there. Write checkpoints as NAME=DIR, and then the files of sequences")
+            raise ConfigError(
+                f"{path}: not there{about_shipped(path)}. Write checkpoints as NAME=DIR, then the files of sequences"
+            )
         if not path.is_dir():
             files.append(path)
             continue
-        name = name if path != Path(thing) else _name_of(path)
+        name = name if is_named else _name_of(path)
         if name in folders:
             raise ConfigError(f"two checkpoints are called {name!r}: name them, as in base=DIR tuned=DIR")
         folders[name] = path

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Settings, Threads, begin, estimate_text, finish
 from umbel.extras import require_packages
 
 
 def finetune(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     train: Annotated[Path, typer.Option(help="Labelled sequences: CSV, TSV, Parquet, or FASTA with labels.")],
     out: Out,
     valid: Annotated[Path | None, typer.Option(help="Dev set; without one, a part of train is set aside.")] = None,

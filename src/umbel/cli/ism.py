@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Threads, begin, finish
 from umbel.extras import require_packages
 
 
 def ism(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     reference: Annotated[Path, typer.Argument(metavar="FASTA", help="FASTA or 2bit.")],
     out: Out,
     region: Annotated[str | None, typer.Argument(help="contig:first-last, such as chr1:101-300.")] = None,

@@ -8,8 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from umbel.model.shipped import model_path
 from umbel.progress import Reporter
 
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CKPT", parser=model_path, help="Checkpoint or run folder; or mini, the model that comes with umbel."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves the choice to torch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]

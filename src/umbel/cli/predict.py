@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
+from umbel.model.shipped import model_path
 
 
 def predict(
@@ -18,7 +19,9 @@ def predict(
     region: Annotated[
         list[str] | None, typer.Option(metavar="CONTIG:FIRST-LAST", help="A place on FASTA, from 1. Repeatable.")
     ] = None,
-    base: Annotated[Path | None, typer.Option(help="Of an adapter: the model that it was trained on.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(parser=model_path, help="Of an adapter: the model that it was trained on.")
+    ] = None,
     strand: Annotated[
         str, typer.Option(help="forward, revcomp, or both averaged; empty: as the model was scored.")
     ] = "",

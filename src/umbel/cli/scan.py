@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Json, Quiet, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Json, Quiet, Threads, begin, finish
 from umbel.errors import ConfigError
 from umbel.extras import require_packages
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def scan(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     source: Annotated[Path, typer.Argument(metavar="FASTA", help="FASTA or 2bit, contigs of any length.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of tracks, or a .parquet file.")] = None,
     track: Annotated[str, typer.Option(help="zero-shot, head, experts; or embeddings, into Parquet.")] = "zero-shot",

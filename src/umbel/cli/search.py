@@ -9,10 +9,13 @@ import typer
 
 from umbel.cli.loading import Precision, load_model
 from umbel.cli.options import Device, Json, Threads, begin, finish
+from umbel.model.shipped import model_path
 
 
 def search(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The model that made the index.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=model_path, help="The model that made the index.")
+    ],
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of umbel embed --search.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="FASTA, letters, or a region or BED on --fasta.")],
     fasta: Annotated[Path | None, typer.Option(help="Genome of the region.")] = None,

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from umbel.cli.loading import Precision, load_model
-from umbel.cli.options import Device, Json, Out, Quiet, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Threads, begin, finish
 
 
 def variants(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     vcf: Annotated[Path, typer.Argument(metavar="VCF", help="VCF (plain, gzip, bgzip) or BCF.")],
     reference: Annotated[Path, typer.Argument(metavar="FASTA", help="Its reference: FASTA or 2bit.")],
     out: Out,

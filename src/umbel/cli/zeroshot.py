@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+from umbel.cli.options import Checkpoint, Device, Json, Out, Quiet, Settings, Threads, begin, finish
 from umbel.extras import require_packages
 
 
 def zeroshot(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint or run folder.")],
+    checkpoint: Checkpoint,
     fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Genome: FASTA or 2bit.")],
     out: Out,
     gff3: Annotated[Path | None, typer.Argument(metavar="GFF3", help="Its genes.")] = None,

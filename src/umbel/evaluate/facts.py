@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.model.checkpoint import checkpoint_folder
+from umbel.model.shipped import model_path
 
 if TYPE_CHECKING:
     from umbel.data.corpus.store import Corpus
 
 
-def find_run(checkpoint: Path) -> tuple[Path, Path | None]:
+def find_run(checkpoint: str | Path) -> tuple[Path, Path | None]:
     """Tell the checkpoint folder and the run folder (None: it has none) from either of the two.
 
     Raises
@@ -23,8 +24,11 @@ def find_run(checkpoint: Path) -> tuple[Path, Path | None]:
     CheckpointError
         If there is no checkpoint, or the run has not reached one yet.
     """
-    folder = checkpoint_folder(checkpoint)
-    is_run = folder != checkpoint or (folder.name == "checkpoint" and (folder.parent / "run.json").is_file())
+    named = model_path(checkpoint)
+    folder = checkpoint_folder(named)
+    if (folder / "run.json").is_file():  # a model of the package has its run's settings beside it
+        return folder, folder
+    is_run = folder != named or (folder.name == "checkpoint" and (folder.parent / "run.json").is_file())
     return folder, folder.parent if is_run else None
 
 

@@ -25,6 +25,7 @@ from umbel.evaluate.stages import code_version
 from umbel.files import sha256_json, write_json
 from umbel.model.adapters.files import AdapterCard, load_adapter, save_adapter
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
+from umbel.model.shipped import model_path, model_text
 from umbel.model.tuned import load_tuned, save_tuned
 from umbel.ops.devices import resolve_device
 from umbel.predict.predictor import Predictor
@@ -110,7 +111,7 @@ def finetune(
     Parameters
     ----------
     checkpoint
-        A run folder of ``umbel pretrain``, a checkpoint folder, or a released PlantBiMoE folder.
+        A run folder of ``umbel pretrain``, a checkpoint folder, a released PlantBiMoE folder, or ``mini``.
     files
         Labelled sequences.
     out
@@ -137,6 +138,7 @@ def finetune(
     reporter, config, folder = reporter_or_silent(reporter), config or FinetuneConfig(), Path(out)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file. Give a folder for the results with -o.")
+    checkpoint = model_path(checkpoint)
     if corpus is not None:
         # Before hours of training, not after them.
         Corpus.open(corpus)
@@ -157,7 +159,7 @@ def finetune(
     for line in splits.told:
         reporter.say(line)
     base_hash = weights_hash(checkpoint)
-    keeper = _Keeper(Path(checkpoint), base_hash, tokens, window_bp, splits, config, species or Species())
+    keeper = _Keeper(checkpoint, base_hash, tokens, window_bp, splits, config, species or Species())
     row = TunedRow(
         lambda seed: load_checkpoint(checkpoint),
         base_hash,
@@ -174,7 +176,7 @@ def finetune(
     runs = row.runs()
     result = {
         "umbel": code_version(),
-        "base": {"path": str(checkpoint), "weights_hash": base_hash},
+        "base": {"path": model_text(checkpoint), "weights_hash": base_hash},
         "task": to_dict(splits.task),
         "reason": readings["train"].reason,
         "left_out": {name: [str(problem) for problem in reading.problems] for name, reading in readings.items()},

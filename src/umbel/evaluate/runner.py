@@ -136,7 +136,7 @@ def evaluate_checkpoint(
     Parameters
     ----------
     checkpoint
-        A run folder of ``umbel pretrain``, or a checkpoint folder.
+        A run folder of ``umbel pretrain``, a checkpoint folder, or ``mini``.
     corpus
         A built corpus. Its test windows are what is reported; its train and valid windows are for baselines and probe.
     out
@@ -165,7 +165,7 @@ def evaluate_checkpoint(
     OutputError
         If the disk is full or not ours to write to.
     """
-    folder, run = find_run(Path(checkpoint))
+    folder, run = find_run(checkpoint)
     opened = Corpus.open(corpus)
     predictor = Predictor.load(folder, device=device)
     predictor.require_base_probabilities()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from umbel.errors import CheckpointError
 from umbel.files import sha256_file, whole_folder
 from umbel.model import released
 from umbel.model.hf import MODEL_TYPE, UmbelForMaskedLM, UmbelPreTrainedModel, new_model
+from umbel.model.shipped import about_shipped, model_path
 
 RELEASED_WINDOW_BP = 32_768
 
@@ -33,28 +35,37 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def save_checkpoint(folder: str | Path, model: UmbelPreTrainedModel, tokenizer: Any) -> None:
+def save_checkpoint(
+    folder: str | Path, model: UmbelPreTrainedModel, tokenizer: Any, *, dtype: torch.dtype | None = None
+) -> None:
     """Write ``model.safetensors``, ``config.json`` and the tokenizer; a folder already there is replaced whole.
+
+    Parameters
+    ----------
+    dtype
+        Round weights to it on disk, as ``torch.bfloat16`` to ship them at half the size; ``model`` stays as it is, and
+        what loads them computes in float32 all the same. None writes them as they are.
 
     Raises
     ------
     OutputError
         If the disk is full; the folder is as it was before.
     """
+    stored = model if dtype is None else copy.deepcopy(model).to(dtype)
     with whole_folder(folder) as temporary, quiet_transformers():
-        model.save_pretrained(temporary)
+        stored.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
 
 def checkpoint_folder(path: str | Path) -> Path:
-    """Find the checkpoint in what the user named: the folder itself, or the run folder around it.
+    """Find the checkpoint in what the user named: the folder itself, the run folder around it, or a shipped model.
 
     Raises
     ------
     CheckpointError
         If there is no checkpoint.
     """
-    folder = Path(path)
+    folder = model_path(path)
     for candidate in (folder, folder / "checkpoint"):
         if (candidate / "config.json").is_file():
             return candidate
@@ -62,11 +73,11 @@ def checkpoint_folder(path: str | Path) -> Path:
         raise CheckpointError(
             f"{folder}: this run has no checkpoint yet; run the same umbel pretrain command to the end"
         )
-    raise CheckpointError(f"{folder}: no checkpoint there (no config.json)")
+    raise CheckpointError(f"{folder}: no checkpoint there (no config.json){about_shipped(folder)}")
 
 
 def load_checkpoint(path: str | Path) -> UmbelForMaskedLM:
-    """Load a masked language model from our folder, a run folder, or a released PlantBiMoE folder, strictly.
+    """Load a masked language model from our folder, a run folder, a released PlantBiMoE folder or by name, strictly.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -71,7 +72,8 @@ class UmbelPreTrainedModel(PreTrainedModel):
 
         A head that belongs to another task (such as ``lm_head`` in a backbone) is left out, and a new
         task's head starts from random weights. Everything else must fit, and the head of a checkpoint that this class
-        has saved.
+        has saved. Weights become float32, however they are stored, unless ``dtype`` says otherwise: training steps are
+        lost in anything coarser.
 
         Raises
         ------
@@ -79,6 +81,8 @@ class UmbelPreTrainedModel(PreTrainedModel):
             Listing every key that does not fit, or saying that the file is damaged.
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        if not kwargs.keys() & {"dtype", "torch_dtype"}:
+            kwargs["dtype"] = torch.float32
         try:
             model, info = super().from_pretrained(
                 name, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs

@@ -25,6 +25,7 @@ from umbel.model.adapters.files import CARD_FILE, WEIGHTS_FILE, load_adapter, re
 from umbel.model.bases import to_device
 from umbel.model.checkpoint import checkpoint_folder, weights_hash
 from umbel.model.hf import UmbelForMaskedLM
+from umbel.model.shipped import model_path
 from umbel.model.tuned import Tuned, load_tuned
 from umbel.ops.devices import autocast_to, resolve_device
 from umbel.predict.batches import similar_lengths
@@ -102,7 +103,7 @@ class Head:
             Its whole result (the run that dev liked best is taken), one run of it, a ``model`` folder, or an
             ``adapter`` folder, which is merged into its base.
         base
-            Of an adapter: its checkpoint or run folder. None takes the one that ``finetune.json`` tells of.
+            Of an adapter: its checkpoint or run folder, or ``mini``. None takes the one that ``finetune.json`` names.
         precision
             As in :meth:`umbel.predict.loaded.LoadedModel.load`.
 
@@ -120,7 +121,7 @@ class Head:
             model = load_tuned(folder)
             tokens = load_tokens(folder, model.config.tokens)
             return cls(model, weights_hash(folder), place, tokens, Path(path), _scored_strand(folder), precision)
-        ground = _base_of(folder) if base is None else Path(base)
+        ground = _base_of(folder) if base is None else model_path(base)
         merged = load_adapter(ground, folder)
         if isinstance(merged, UmbelForMaskedLM) or getattr(merged.config, "task", None) is None:
             raise AdapterError(f"{folder}: this adapter has no head for a task: it changes the language model alone")
@@ -229,14 +230,14 @@ def _base_of(adapter: Path) -> Path:
     """Find an adapter's base by the result that the adapter lies in."""
     told = _result_of(adapter)
     where = _read(told).get("base", {}).get("path") if told.is_file() else None
-    if where is None or not Path(where).is_dir():
+    if where is None or not model_path(str(where)).is_dir():
         card = read_card(adapter)
         lost = f", and {where}, which {told.name} names, is not there" if where else ""
         raise AdapterError(
             f"{adapter}: this adapter belongs to a base ({card.base}) with weights {card.base_hash}{lost}: say where "
             "it is (base=)"
         )
-    return Path(where)
+    return model_path(str(where))
 
 
 def _result_of(folder: Path) -> Path:

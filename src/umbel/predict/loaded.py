@@ -20,6 +20,7 @@ from umbel.genome.sequence import Codes
 from umbel.model.backbone import Backbone, Output, count_parameters
 from umbel.model.checkpoint import checkpoint_folder, load_checkpoint, weights_hash
 from umbel.model.hf import UmbelForMaskedLM, new_model
+from umbel.model.shipped import model_path
 from umbel.ops.devices import autocast_to, resolve_device
 from umbel.predict.batches import padded, similar_lengths
 from umbel.predict.memory import TOKENS_ON_CPU, Budget, pass_bytes
@@ -79,10 +80,13 @@ class LoadedModel:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: Precision = "fp32") -> Self:
-        """Load a checkpoint folder, a run folder, or a released PlantBiMoE folder.
+        """Load a checkpoint folder, a run folder, a released PlantBiMoE folder, or a model that comes with umbel.
 
         Parameters
         ----------
+        path
+            The text ``mini`` is the model of the package, and ``./mini`` the folder of that name; see
+            :func:`umbel.model.shipped.model_path`.
         device
             ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision
@@ -102,7 +106,7 @@ class LoadedModel:
         tokens = load_tokens(checkpoint_folder(path), model.config.tokens)
         if tokens.size > model.config.vocab_size:
             raise CheckpointError(f"{path}: config.json tells of {tokens.size} tokens, and the model has fewer")
-        return cls(model, weights_hash(path), place, tokens, precision, Path(path))
+        return cls(model, weights_hash(path), place, tokens, precision, model_path(path))
 
     def with_random_weights(self, seed: int) -> Self:
         """Make the same network as it was before training: the baseline of every claim about its weights."""

@@ -23,6 +23,7 @@ from umbel.evaluate.stages import code_version
 from umbel.evaluate.suites import Suite, load_suite
 from umbel.evaluate.suites.reading import locate, read_dataset
 from umbel.files import write_json
+from umbel.model.shipped import model_path
 from umbel.ops.devices import resolve_device
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
@@ -99,7 +100,7 @@ def bench(
         raise RunError(f"{folder} is a file. Give a folder for the results with -o.")
     predictor = Predictor.load(checkpoint, device="cpu")
     names, missing = _choose(told, Path(data), datasets, allow_missing)
-    model = Path(checkpoint)
+    model = model_path(checkpoint)
     jobs = [
         _Job(model, predictor.weights_hash, told, name, row, Path(data), folder, config, predictor.window_bp)
         for name in names

@@ -26,6 +26,7 @@ from umbel.evaluate.zero_shot.settings import ZeroShotSettings
 from umbel.evaluate.zero_shot.wording import MATCHINGS, MODEL
 from umbel.files import sha256_file, whole_file, write_json
 from umbel.genome.reference import Reference
+from umbel.model.shipped import model_path
 from umbel.predict.predictor import Predictor
 from umbel.predict.variants.settings import VariantSettings
 from umbel.progress import Reporter, reporter_or_silent
@@ -51,7 +52,7 @@ def zero_shot(
     Parameters
     ----------
     checkpoint
-        Checkpoint or run folder.
+        Checkpoint or run folder, or ``mini``.
     fasta
         The genome: FASTA or 2bit.
     gff3
@@ -116,11 +117,11 @@ def zero_shot(
     per_comparison = [
         _comparison(drawn, scores, positive, negative, chosen) for positive, negative in drawn.comparisons
     ]
-    _, run = find_run(Path(checkpoint))
+    _, run = find_run(checkpoint)
     result = {
         "format_version": FORMAT_VERSION,
         "umbel": umbel.__version__,
-        "model": model_facts(predictor, Path(checkpoint).resolve().name),
+        "model": model_facts(predictor, model_path(checkpoint).resolve().name),
         "run": run_facts(run),
         "inputs": {
             "fasta": {"name": Path(fasta).name, "sha256": identity["fasta"]},

@@ -24,6 +24,7 @@ from umbel.evaluate.stages import refuse_non_finite
 from umbel.files import sha256_file, sha256_json, write_json
 from umbel.model.adapters.files import CARD_FILE, WEIGHTS_FILE, load_adapter
 from umbel.model.edited_router import KnockOut, Swap
+from umbel.model.shipped import model_path
 from umbel.predict.head import Head, find_tuned
 from umbel.predict.predictor import Predictor
 from umbel.progress import Reporter, reporter_or_silent
@@ -189,12 +190,13 @@ def open_other(predictor: Predictor, path: str | Path) -> Predictor:
     CheckpointError, RunError, ConfigError
         If it cannot be loaded, has another shape, or is an adapter of another base.
     """
+    path = model_path(path)
     kind, device = kind_of(path), str(predictor.device)
     if kind == "state":
         return read_state(path, device)[0]
     if kind == "checkpoint":
         return Predictor.load(path, device, predictor.precision)
-    folder = find_tuned(Path(path))
+    folder = find_tuned(path)
     if (folder / CARD_FILE).is_file() and predictor.source is not None:
         key = sha256_json([predictor.weights_hash, sha256_file(folder / WEIGHTS_FILE)])
         return predictor.with_backbone(cast("Backbone", load_adapter(predictor.source, folder).backbone), key)

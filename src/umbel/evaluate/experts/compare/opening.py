@@ -16,6 +16,7 @@ from umbel.files import sha256_file, sha256_json
 from umbel.model import released
 from umbel.model.adapters.files import CARD_FILE, WEIGHTS_FILE, load_adapter
 from umbel.model.hf import MODEL_TYPE, UmbelForMaskedLM, new_model
+from umbel.model.shipped import model_path
 from umbel.ops.devices import resolve_device
 from umbel.predict.head import Head, find_tuned
 from umbel.predict.predictor import Predictor
@@ -30,7 +31,7 @@ _OURS = (MODEL_TYPE, released.MODEL_TYPE, None)
 
 def kind_of(path: str | Path) -> Kind:
     """Tell what a folder holds: the state of a run, a tuned model or adapter, a checkpoint, or a model of others."""
-    folder = Path(path)
+    folder = model_path(path)
     if (folder / FACTS).is_file():
         return "state"
     if any((folder / name).exists() for name in ("finetune.json", CARD_FILE, f"adapter/{CARD_FILE}")):
@@ -53,8 +54,8 @@ def open_checkpoint(
     Parameters
     ----------
     path
-        A checkpoint or run folder; ``RUN/state/step-000001000``; what ``umbel finetune`` wrote, one run of it, its
-        ``model`` or ``adapter``; an adapter of the language model; or a folder of Hugging Face with routers in it.
+        A checkpoint or run folder; ``mini``; ``RUN/state/step-000001000``; what ``umbel finetune`` wrote, one run of
+        it, its ``model`` or ``adapter``; an adapter of the language model; or a folder of Hugging Face with routers in it.
     base
         Of an adapter that does not lie in the result of ``umbel finetune``, which tells it.
 
@@ -67,6 +68,7 @@ def open_checkpoint(
     CheckpointError, RunError
         If it is not there or damaged.
     """
+    path = model_path(path)
     kind = kind_of(path)
     if kind == "other":
         from umbel.evaluate.experts.hooked.model import HookedModel
@@ -77,7 +79,7 @@ def open_checkpoint(
         predictor, step = read_state(path, device)
         return of_predictor(name, predictor, step=step), predictor
     predictor = _open_tuned(path, device, base) if kind == "tuned" else Predictor.load(path, device)
-    return of_predictor(name, predictor, step=_last_step(Path(path)) if kind == "checkpoint" else None), predictor
+    return of_predictor(name, predictor, step=_last_step(path) if kind == "checkpoint" else None), predictor
 
 
 def _last_step(folder: Path) -> int | None:
@@ -143,7 +145,7 @@ def _open_tuned(path: str | Path, device: str, base: str | Path | None) -> Predi
             ground = Predictor.load(base, device)
             key = sha256_json([ground.weights_hash, sha256_file(folder / WEIGHTS_FILE)])
             return ground.with_backbone(merged.backbone, key)
-    own = Path(base) if base is not None and not (Path(path) / "finetune.json").is_file() else None
+    own = model_path(base) if base is not None and not (Path(path) / "finetune.json").is_file() else None
     head = Head.load(path, device, base=own)
     backbone = head._backbone
     model = new_model(backbone.config, head.window_bp, 0, describe(head.tokens))
