@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from umbel.cli.options import Device, Json, Out, Quiet, Settings, Threads, begin, finish
+from umbel.model.shipped import model_path
 
 
 def pretrain(
@@ -16,6 +17,14 @@ def pretrain(
     ],
     corpus: Annotated[Path, typer.Option(help="Folder made by umbel corpus build.")],
     out: Out,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT",
+            parser=model_path,
+            help="Begin with these weights and a fresh optimiser; mini: the model that comes with umbel.",
+        ),
+    ] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N.")] = None,
     device: Device = "auto",
@@ -33,7 +42,7 @@ def pretrain(
 
     chosen = [*(settings or []), *([] if seed is None else [f"train.seed={seed}"])]
     run = apply_settings(load_recipe(recipe), chosen)
-    result = train(run, corpus, out, device=device, reporter=begin(quiet, threads))
+    result = train(run, corpus, out, weights=weights, device=device, reporter=begin(quiet, threads))
     if not result.is_first:
         return
     lines = [f"checkpoint {result.checkpoint}"]

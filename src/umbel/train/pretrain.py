@@ -12,6 +12,7 @@ from umbel.data.corpus.store import Corpus
 from umbel.data.tokenizers import hf_tokenizer, make_tokens, require_vocabulary
 from umbel.errors import RunError
 from umbel.model.checkpoint import save_checkpoint
+from umbel.model.shipped import model_path
 from umbel.ops.devices import autocast_dtype
 from umbel.progress import Reporter, reporter_or_silent
 from umbel.train.announcement import announcement
@@ -23,6 +24,7 @@ from umbel.train.run_folder import describe_run, differences, open_run
 from umbel.train.run_page import missing_for_page, write_run_page
 from umbel.train.schedule import require_schedule
 from umbel.train.speed import SpeedMeter, matrix_rate
+from umbel.train.starting import first_model, weights_facts
 from umbel.train.state import StateWriter, newest_state
 from umbel.train.step import Metrics
 from umbel.train.validation import placement_batches, validation_batches
@@ -99,7 +101,13 @@ def restore(learner: Learner, folder: Path, reporter: Reporter, *, after_rollbac
 
 
 def pretrain(
-    run: RunConfig, corpus: str | Path, out: str | Path, *, device: str = "auto", reporter: Reporter | None = None
+    run: RunConfig,
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
 ) -> PretrainResult:
     """Train a masked language model; called again with the same arguments, it goes on where it was killed.
 
@@ -118,11 +126,14 @@ def pretrain(
         Folder made by :func:`umbel.build_corpus`, cut as ``run.corpus`` says.
     out
         Run folder, on a file system that all processes see.
+    weights
+        Begin with the weights of this checkpoint (``mini``: the one that comes with umbel) and a fresh optimiser,
+        instead of random weights. To go on with the same run, call this again with its own ``out`` and no more.
 
     Raises
     ------
     RunError
-        If the folder holds another run, the corpus is cut otherwise, steps are bad (see
+        If the folder holds another run, ``weights`` have another shape, the corpus is cut otherwise, steps are bad (see
         :class:`~umbel.config.HealthConfig`), or a layer's routing collapsed.
     ConfigError
         If the processes cannot share the work as ``run`` says.
@@ -131,7 +142,8 @@ def pretrain(
     """
     with join_world(device) as world:
         loud = reporter_or_silent(reporter if world.is_first else None)
-        return _pretrain(run, Path(corpus), Path(out), world, loud)
+        start = None if weights is None else model_path(weights)
+        return _pretrain(run, Path(corpus), Path(out), start, world, loud)
 
 
 def _open_corpus(path: Path, run: RunConfig) -> Corpus:
@@ -145,26 +157,32 @@ def _open_corpus(path: Path, run: RunConfig) -> Corpus:
     return source
 
 
-def _pretrain(run: RunConfig, corpus: Path, folder: Path, world: World, reporter: Reporter) -> PretrainResult:
+def _pretrain(
+    run: RunConfig, corpus: Path, folder: Path, weights: Path | None, world: World, reporter: Reporter
+) -> PretrainResult:
     source = _open_corpus(corpus, run)
     require_schedule(run.optim, run.train.steps)
     dtype = autocast_dtype(world.device, run.train.autocast)
     plan = announcement(run, n_processes=world.size, device=world.device, dtype=dtype)
     tokens = make_tokens(run.tokens)
     require_vocabulary(tokens, run.model.vocab_size)
-    facts = describe_run(run, source, tokens, world)
+    model = first_model(run, tokens, weights)
+    facts = describe_run(run, source, tokens, world) | {"weights": weights_facts(weights)}
     world.first(lambda: open_run(folder, facts, reporter))
     training = TrainingBatches(source, run, tokens, reporter)
     for line in (*plan, *training.told()):
         reporter.say(line)
-    learner = Learner(untrained_model(run, tokens), run, world, dtype)
+    learner = Learner(model, run, world, dtype)
     with ExitStack() as stack:
         states = StateWriter(folder / "state", run.train.keep_states, world)
         stack.callback(states.close)
         if restore(learner, folder / "state", reporter):
             reporter.say(f"continuing after step {learner.step:,}")
-        elif run.health.on_bad_step == "rollback":
-            states.save(0, learner.tensors(), learner.numbers())
+        else:
+            if weights is not None:
+                reporter.say(f"beginning with the weights of {weights}")
+            if run.health.on_bad_step == "rollback":
+                states.save(0, learner.tensors(), learner.numbers())
         log = stack.enter_context(RunLog(folder, run, learner.step, reporter)) if world.is_first else None
         if log is not None and 0 < learner.step < run.train.steps:
             log.event(learner.step, "resumed", f"went on with {world.size} process{'es' if world.size > 1 else ''}")

@@ -64,6 +64,12 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
     return kept | {"train": {name: value for name, value in kept["train"].items() if name not in _FREE_OF_TRAIN}}
 
 
+def _hash_of(facts: dict[str, Any]) -> str:
+    """Tell which weights a run began with; runs before there was a choice drew them from their seed."""
+    told = facts.get("weights")
+    return "random" if told is None else str(told["hash"])
+
+
 def describe_run(run: RunConfig, corpus: Corpus, tokens: Tokens, world: World) -> dict[str, Any]:
     """Say what this run is, with everything needed to repeat it."""
     total, active = count_parameters(run.model)
@@ -108,11 +114,17 @@ def open_run(folder: Path, facts: dict[str, Any], reporter: Reporter) -> None:
     except ConfigError as error:
         raise RunError(f"{path}: not a run that this umbel knows ({error}); choose another --out") from error
     found = differences(
-        {"config": _identity(old_config), "corpus": {"hash": old_hash}, "vocabulary": old.get("vocabulary")},
+        {
+            "config": _identity(old_config),
+            "corpus": {"hash": old_hash},
+            "vocabulary": old.get("vocabulary"),
+            "weights": _hash_of(old),
+        },
         {
             "config": _identity(facts["config"]),
             "corpus": {"hash": facts["corpus"]["hash"]},
             "vocabulary": facts["vocabulary"],
+            "weights": _hash_of(facts),
         },
     )
     if found:

@@ -55,7 +55,7 @@ def open_checkpoint(
     ----------
     path
         A checkpoint or run folder; ``mini``; ``RUN/state/step-000001000``; what ``umbel finetune`` wrote, one run of
-        it, its ``model`` or ``adapter``; an adapter of the language model; or a folder of Hugging Face with routers in it.
+        it, its ``model`` or ``adapter``; an adapter of the language model; or a folder of Hugging Face with routers.
     base
         Of an adapter that does not lie in the result of ``umbel finetune``, which tells it.
 
