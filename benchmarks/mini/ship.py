@@ -2,8 +2,8 @@
 
 Use: python benchmarks/mini/ship.py RUN [--from checkpoint|best|checkpoint_ema] [--into FOLDER]
 
-The folder appears whole or is left as it was. The card that was in it is gone afterwards, because it told of other
-weights: make a new one with card.py. Optimiser state stays in RUN/state, outside the package.
+The folder appears whole or is left as it was. The card that was in it told of other weights, so a card of bare facts
+takes its place until card.py makes one with results. Optimiser state stays in RUN/state, outside the package.
 """
 
 from __future__ import annotations
@@ -66,12 +66,37 @@ def ship(run: Path, kind: str = "checkpoint", into: Path = INTO) -> dict[str, An
             "trained_weights_sha256": sha256_file(source / "model.safetensors"),
         }
         write_json(temporary / "run.json", told)
+        (temporary / "README.md").write_text(bare_card(told), encoding="utf-8")
         size = sum(file.stat().st_size for file in temporary.iterdir())
         if size > MOST_BYTES:
             raise CheckpointError(
                 f"{source}: would take {size:,} bytes in the package, and {MOST_BYTES:,} are the most"
             )
     return told
+
+
+def bare_card(told: dict[str, Any]) -> str:
+    """Say what can be said without any measurement."""
+    config, facts = told["config"], told["shipped"]
+    return f"""---
+license: apache-2.0
+library_name: umbel
+tags: [dna, plants, mixture-of-experts, fill-mask]
+---
+
+# umbel-mini
+
+A masked language model of plant DNA that comes with umbel, shipped before it was measured: `benchmarks/mini/card.py`
+writes the card with data, licences and results.
+
+| | |
+| --- | --- |
+| recipe | `{config["name"]}`, pattern `{config["model"]["pattern"]}`, {config["model"]["n_layers"]} layers |
+| parameters | {told["n_parameters"]:,}, of which a base uses {told["n_active_parameters"]:,} |
+| longest window | {config["corpus"]["window_bp"]:,} bp |
+| weights | of step {facts["step"]:,} of {config["train"]["steps"]:,} (`{facts["from"]}`), stored in bf16 |
+| SHA-256 of the weights | `{facts["weights_sha256"]}` |
+"""
 
 
 def main() -> None:

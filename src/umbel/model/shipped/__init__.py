@@ -8,7 +8,7 @@ from umbel.errors import CheckpointError
 
 SHIPPED = ("mini",)
 """Names that mean a model of the package wherever a checkpoint is asked for; each is a folder beside this file."""
-_NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "run.json")
+_NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "run.json", "README.md")
 _MARKS = ("config.json", "run.json", "checkpoint/config.json")
 """Any of these makes a folder one of ours: a checkpoint, or a run, finished or not."""
 
