@@ -8,7 +8,7 @@ CODE = genetic_code(1).amino_acids
 CODONS = np.array(np.meshgrid(range(4), range(4), range(4), indexing="ij")).reshape(3, 64).T
 GENE_BP = 900
 SPACING_BP = 12_000
-SYNONYMS = [np.flatnonzero(CODE == CODE[i]) for i in range(64)]
+SYNONYMS = [np.flatnonzero(CODE[i] == CODE) for i in range(64)]
 
 
 def random_dna(rng, length):
@@ -17,14 +17,14 @@ def random_dna(rng, length):
 
 def random_gene(rng):
     """Codons without a stop, as numbers from 0 to 63."""
-    return rng.choice(np.flatnonzero(CODE != ord("*")), GENE_BP // 3)
+    return rng.choice(np.flatnonzero(ord("*") != CODE), GENE_BP // 3)
 
 
 def diverged(rng, gene):
     """The same protein in other codons, but for one amino acid in ten."""
     codons = np.array([rng.choice(SYNONYMS[codon]) for codon in gene])
     changed = rng.random(len(codons)) < 0.1
-    codons[changed] = rng.choice(np.flatnonzero(CODE != ord("*")), changed.sum())
+    codons[changed] = rng.choice(np.flatnonzero(ord("*") != CODE), changed.sum())
     return CODONS[codons].reshape(-1)
 
 
