@@ -17,7 +17,12 @@ from pathlib import Path
 import measure
 import torch
 
+import umbel
+from umbel.data.corpus.store import Corpus
+from umbel.evaluate.masked_loss import BASES, choose_windows, score_windows
+
 BATCH, WINDOW_BP, STEPS = 16, 1_024, 110
+SCORED_WINDOWS = 400
 BASE = {
     "corpus.window_bp": WINDOW_BP,
     "corpus.overlap_bp": 64,
@@ -42,14 +47,21 @@ VARIANTS: dict[str, dict[str, object]] = {
     "Muon": {"optim.kind": "muon"},
     "pieces of 512": {"train.length_stages": f'[{{"window_bp": 512, "steps": {STEPS - 1}}}]'},
     "species evened": {"balance.alpha": 0.5},
+    "balance 0.001": {"train.balance_coef": 1e-3},
+    "repeats weigh 0.3": {"masking.softmask_weight": 0.3},
     "learning rate 0.01": {"optim.lr": 1e-2},
     "learning rate 0.0025": {"optim.lr": 2.5e-3},
 }
 
 
+def folder_of(runs: Path, name: str) -> Path:
+    """Where a variant is trained."""
+    return runs / name.replace(" ", "_").replace(",", "")
+
+
 def train(name: str, corpus: str, folder: Path, threads: int) -> dict[str, object]:
     """Train one variant, and give its last validation and what it cost."""
-    out = folder / name.replace(" ", "_").replace(",", "")
+    out = folder_of(folder, name)
     settings = {**BASE, **VARIANTS[name]}
     words = [x for key, value in settings.items() for x in ("--set", f"{key}={value}")]
     command = ["pretrain", "tiny", "--corpus", corpus, "-o", str(out), "--threads", str(threads), "-q", "--json"]
@@ -74,6 +86,13 @@ def train(name: str, corpus: str, folder: Path, threads: int) -> dict[str, objec
     return row
 
 
+def score(corpus: Corpus, folder: Path) -> dict[str, float]:
+    """Give the loss at the same hidden bases of the validation windows: all of them, and those outside repeats."""
+    ids = choose_windows(corpus.window_ids("valid"), SCORED_WINDOWS, seed=0)
+    sums = score_windows(umbel.load(folder / "checkpoint", device="cpu"), corpus, ids, seed=0, mask_frac=0.15)
+    return {name: float(sums.loss[i].sum() / sums.n_bases[i].sum()) for i, name in enumerate(BASES)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
@@ -84,6 +103,10 @@ def main() -> None:
     args = parser.parse_args()
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda name: train(name, args.corpus, args.runs, 1), args.only))
+    corpus = Corpus.open(args.corpus)
+    for row in rows:
+        row["loss"] = score(corpus, folder_of(args.runs, str(row["name"])))
+        print(f"{row['name']:28} {row['loss']}", file=sys.stderr, flush=True)
     facts = {"bases_seen": STEPS * BATCH * WINDOW_BP, "base": BASE, "recipe": "tiny", "jobs_beside": args.jobs}
     measure.write_rows(args.out, {**measure.facts(torch.device("cpu")), **facts, "rows": rows})
 
