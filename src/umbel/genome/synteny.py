@@ -54,16 +54,16 @@ class Seeded:
     @classmethod
     def of(cls, contigs: Contigs, one_in: int = 4) -> Seeded:
         """Collect the peptides of contigs, and leave out those with more than ``MAX_COPIES``."""
-        lengths, found = {}, []
+        lengths: dict[str, int] = {}
+        found = [(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
         for number, (name, codes) in enumerate(contigs):
             lengths[name] = len(codes)
             seeds, places = peptide_seeds(codes, one_in)
             found.append((seeds, np.full(len(seeds), number, np.int64), places))
-        empty: list[npt.NDArray[np.generic]] = [np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)]
-        seeds, numbers, places = (np.concatenate(x) for x in zip(*found, strict=True)) if found else empty
+        seeds, numbers, places = (np.concatenate(x) for x in zip(*found, strict=True))
         order = np.argsort(seeds, kind="stable")
         _, at, counts = np.unique(seeds[order], return_inverse=True, return_counts=True)
-        order = order[counts[at] <= MAX_COPIES] if len(order) else order
+        order = order[counts[at] <= MAX_COPIES]
         return cls(lengths, seeds[order], numbers[order], places[order])
 
 

@@ -131,6 +131,39 @@ def tiny() -> RunConfig:
     )
 
 
+def mini() -> RunConfig:
+    """Give umbel-mini: the small model that comes with the package, trained on two CPU cores in about an hour.
+
+    It sees 50 Mbp once, of the corpus whose manifest is ``benchmarks/mini/manifest.toml``. Width, experts, masks,
+    weight of repeats and optimiser were chosen by short runs (``benchmarks/mini_ablations.py``); ``docs/guide/mini.md``
+    tells what came of it and how to go on.
+
+    Examples
+    --------
+    >>> run = mini()
+    >>> run.train.steps * run.train.batch_windows * run.corpus.window_bp
+    51200000
+    """
+    return RunConfig(
+        name="mini",
+        model=ModelConfig(n_layers=4, d_model=96, d_state=8, ffn_hidden=192),
+        corpus=CorpusConfig(window_bp=1_024, overlap_bp=64, duplicates=_FINE),
+        optim=OptimConfig(lr=6e-3, warmup_steps=100, beta1=0.9, beta2=0.98, final_lr_frac=0.02),
+        balance=BalanceConfig(alpha=0.5),
+        masking=MaskingConfig(softmask_weight=0.3, revcomp_frac=0.5),
+        train=TrainConfig(
+            steps=3_125,
+            batch_windows=16,
+            micro_batch_windows=8,
+            eval_every_steps=125,
+            eval_windows=256,
+            save_every_steps=25,
+            balance_coef=0.003,
+            z_coef=1e-3,
+        ),
+    )
+
+
 def _with_lengths(run: RunConfig, name: str, first_bp: int, second_bp: int) -> RunConfig:
     """Cut windows into pieces for the first half of the steps, and into longer ones for a quarter."""
     stages = LengthStage(first_bp, run.train.steps // 2), LengthStage(second_bp, run.train.steps // 4)
@@ -335,6 +368,7 @@ RECIPES = {
         plantbimoe_as_released,
         plantbimoe_lengths,
         plantbimoe_small,
+        mini,
         tiny,
         hyenamoe_fast,
         hyenamoe_standard,
