@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from umbel.cli import app
 from umbel.config import to_dict
+from umbel.model.shipped import shipped_folder
 from umbel.ops import grouped_mlp
 
 ROOT = Path(__file__).parents[1]
@@ -86,9 +87,14 @@ def test_links_lead_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
-def test_the_python_of_the_readme_runs(toy_training):
-    code = re.search(r"```python\n(.*?)```", README, re.S).group(1)
+def test_the_python_of_the_readme_runs(toy_training, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first, code = re.findall(r"```python\n(.*?)```", README, re.S)
     names: dict = {}
+    exec(first, names)
+    assert names["m"].source == shipped_folder("mini")
+    assert names["table"].num_rows == 118 and len(names["vectors"]) == 2
+    names = {}
     exec(code.replace("demo/run", str(toy_training)), names)
     assert names["vectors"].shape == (2, 16)
     assert type(names["backbone"]).__name__ == "UmbelModel"
