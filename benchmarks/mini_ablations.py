@@ -48,7 +48,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "pieces of 512": {"train.length_stages": f'[{{"window_bp": 512, "steps": {STEPS - 1}}}]'},
     "species evened": {"balance.alpha": 0.5},
     "balance 0.001": {"train.balance_coef": 1e-3},
-    "repeats weigh 0.3": {"masking.softmask_weight": 0.3},
     "learning rate 0.01": {"optim.lr": 1e-2},
     "learning rate 0.0025": {"optim.lr": 2.5e-3},
 }
