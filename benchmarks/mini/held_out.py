@@ -1,7 +1,7 @@
 """What every script about mini shares: the data's files, what was held out of training, windows, options, output.
 
-``manifest.toml`` names the contigs of role test; ``orthologs.bed`` the stretches on either side of the split that are
-alike, which no window may touch.
+``manifest.toml`` names the contigs of role test, and in its ``[[exclude]]`` tables the stretches of training genomes
+that descend from the same ground as what is held out: neither mini nor what is fitted here saw them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PIECE_BP = 1 << 20
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Contigs of role test by genome, those of training, and stretches that no window may touch."""
+    """Contigs of role test by genome, those of training, and stretches of either that nothing may touch."""
 
     test: dict[str, tuple[str, ...]]
     train: dict[str, tuple[str, ...]]
@@ -63,7 +63,6 @@ def parser(doc: str | None, out: str) -> argparse.ArgumentParser:
     words.add_argument("--data", type=Path, required=True, help="folder with genomes/ and tasks/")
     words.add_argument("-o", "--out", type=Path, default=HERE.parent / "results" / out)
     words.add_argument("--manifest", type=Path, default=HERE / "manifest.toml")
-    words.add_argument("--orthologs", type=Path, default=HERE / "orthologs.bed")
     words.add_argument("--contigs", default="", help="held-out B. napus contigs, in place of the manifest's")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--n-draws", type=int, default=1000)
@@ -89,6 +88,7 @@ def finish(words: argparse.Namespace, began: float, results: dict[str, Any], pre
         },
         "options": options,
         "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time(), 1),
     }
     write(words.out, about | results)
     print(f"{words.out}: {about['seconds']} s")
@@ -119,14 +119,12 @@ def held_out(words: argparse.Namespace) -> HeldOut:
     if not words.contigs:
         train = tuple(contigs_of_role(words.manifest, "train", every))
     avoid: dict[str, Runs] = {}
-    if words.orthologs.is_file():
+    if words.manifest.is_file():
         spans: dict[str, list[tuple[int, int]]] = {}
-        for row in bed_rows(words.orthologs):
-            spans.setdefault(row.contig, []).append((row.start, row.end))
+        for table in tomllib.loads(words.manifest.read_text(encoding="utf-8")).get("exclude", []):
+            for row in bed_rows(words.manifest.parent / table["bed"]):
+                spans.setdefault(row.contig, []).append((row.start, row.end))
         avoid = {contig: merge(as_runs(own)) for contig, own in spans.items()}
-        told += f", without {words.orthologs.name}"
-    else:
-        told += f"; {words.orthologs.name} is not there, so that orthologous stretches are not left out"
     return HeldOut({"napus": test, "chr5": (CHR5,)}, {"napus": train}, avoid, told)
 
 

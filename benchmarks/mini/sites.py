@@ -66,7 +66,7 @@ def windows_of(words: argparse.Namespace, held: HeldOut) -> dict[tuple[str, str]
                     words.flank_bp,
                     per_locus=2,
                     contigs=only,
-                    avoid={} if name == "chr1" else held.avoid,
+                    avoid=held.avoid,
                     seed=words.seed,
                 )
     return found
