@@ -97,7 +97,14 @@ def main() -> None:
     files = {"promoter_leaf": words.data / FILES["promoters"], "terminator_leaf": words.data / FILES["terminators"]}
     datasets = {name: split(path, name, words.n_train, words.n_test, words.seed) for name, path in files.items()}
     suite = work / "suite"
-    write_suite(suite, "strength", "Strength of promoters and terminators", datasets, licence=LICENCE, page=__file__)
+    write_suite(
+        suite,
+        "strength",
+        "Strength of promoters and terminators",
+        datasets,
+        licence=LICENCE,
+        page="benchmarks/mini/strength.py",
+    )
     results: dict[str, Any] = {
         "epochs": words.epochs,
         "seeds": words.seeds,
