@@ -170,8 +170,8 @@ def strength(found: Result) -> str:
     sizes = "; ".join(f"{name}: {own['train']:,} train, {own['test']:,} test" for name, own in found["n"].items())
     note = (
         f"Plant STARR-seq in tobacco leaf, 170 bp ({sizes}; {found['seeds']} seeds, {found['epochs']} epochs of "
-        "tuning). All sequences of a gene are on one side, and genes of *A. thaliana* chromosome 1 are never tested on. "
-        "A small part of the data, on one core: what tuning on all of it would give is not told here."
+        "tuning). All sequences of a gene are on one side, and genes of *A. thaliana* chromosome 1 are never tested "
+        "on. A small part of the data, on one core: what tuning on all of it would give is not told here."
     )
     return (
         note + "\n\n" + table(["dataset", "row", "method", *METRICS.values()], sorted(lines, key=lambda line: line[0]))
@@ -204,7 +204,7 @@ def effects(found: Result) -> str:
 
 
 def atlas(found: Result) -> str:
-    """What the experts took."""
+    """Tell what the experts took."""
     layers = [
         [str(row["layer"]), str(row["n_experts"]), str(row["n_dead"]), f"{row['max_over_mean']:.2f}",
          "" if row["router_entropy_share"] is None else f"{row['router_entropy_share']:.3f}"]
