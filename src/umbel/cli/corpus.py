@@ -151,6 +151,27 @@ def check(
 
 
 @app.command()
+def orthologs(
+    manifest: Annotated[Path, typer.Argument(help="TOML or CSV with the roles of contigs.")],
+    out: Out,
+    one_in: Annotated[int, typer.Option(min=1, help="Look at one peptide in so many.")] = 4,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find what of training is orthologous to what is held out, and write it as BED for [[exclude]] tables."""
+    from umbel.data.corpus.orthologs import write_orthologs
+
+    found = write_orthologs(manifest, out, one_in, begin(quiet))
+    lines = [
+        f"{each.bed}: {each.shared_bp:,} of {each.train_bp:,} bp ({each.shared_bp / max(each.train_bp, 1):.1%}), from "
+        f"{each.n_supported:,} pairs of places, where chance gives {each.n_by_chance:,}"
+        for each in found
+    ]
+    facts = [{**vars(each), "bed": str(each.bed)} for each in found]
+    finish({"orthologs": facts}, lines, json)
+
+
+@app.command()
 def card(
     corpus: Annotated[Path, typer.Argument(help="Folder made by umbel corpus build.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Page to write.")],
