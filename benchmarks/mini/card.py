@@ -157,8 +157,8 @@ def render(shipped: Path, results: Path, manifest: Path) -> str:
         f"## Data and licences\n\n{sources(manifest)}\n\n"
         "Weights are under Apache-2.0, like the code. The licences above let weights be redistributed; no sequence "
         "comes with them. The STARR-seq measurements, introns and transposable elements that it is tested on below "
-        "have no licence file of their own: they are read from a user's path, are in no file here, and trained no weights "
-        "of this model.",
+        "have no licence file of their own: they are read from a user's path, are in no file here, and trained no "
+        "weights of this model.",
         "## What was held out\n\nChromosome 5 of *A. thaliana* and the *B. napus* contigs of role test were never "
         "trained on, nor were stretches of the other genomes that descend from the same ground "
         "(`benchmarks/mini/manifest.toml`, `[[exclude]]`). Related families of genes and transposons remain on both "
