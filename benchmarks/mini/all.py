@@ -18,10 +18,10 @@ from held_out import HERE, load
 
 SIZES = {
     "regions": {"n-windows": 600, "n-gene-windows": 800, "n-chr5-windows": 600},
-    "sites": {"n-train": 1_000, "n-test": 500},
+    "sites": {"n-train": 800, "n-test": 400},
     "effects": {"n-per-class": 300},
     "atlas": {"n-stretches": 16, "n-ablated": 32},
-    "strength": {"n-train": 600, "n-test": 400},
+    "strength": {"n-train": 500, "n-test": 400},
 }
 WITH_WORK = ("effects", "atlas", "strength")
 

@@ -35,7 +35,6 @@ from umbel.genome.transcripts import Transcript, read_transcripts
 from umbel.predict.predictor import Predictor
 
 KMER_FLANK_BP = 30
-ORDERS = {2: (1, 2, 3, 4), 3: (1, 2, 3, 4)}
 Tables = dict[str, Any]
 
 
@@ -72,14 +71,13 @@ def windows_of(words: argparse.Namespace, held: HeldOut) -> dict[tuple[str, str]
     return found
 
 
-def best_motif_model(pieces: list[np.ndarray], train: SiteWindows) -> tuple[MotifModel, int]:
+def best_motif_model(whole: MotifModel, train: SiteWindows) -> tuple[MotifModel, int]:
     """Markov model of the motif whose order tells the sites of the training chromosome best."""
-    models = {order: MotifModel.fit(pieces, train.motif_bp, order) for order in ORDERS[train.motif_bp]}
+    orders = range(1, len(whole.tables))
+    models = {order: MotifModel(whole.tables[: order + 1], whole.motif_bp, whole.strength) for order in orders}
     areas = {
-        order: site_table({"model": flank_log_probs(model, train)}, train, n_draws=100)["rows"]["model"]["auroc"][
-            "value"
-        ]
-        for order, model in models.items()
+        order: site_table({"model": flank_log_probs(one, train)}, train, n_draws=100)["rows"]["model"]["auroc"]["value"]
+        for order, one in models.items()
     }
     best = max(areas, key=lambda order: areas[order])
     return models[best], best
@@ -103,20 +101,21 @@ def kmer_scores(train: SiteWindows, test: SiteWindows) -> np.ndarray:
 
 def main() -> None:
     words = parser(__doc__, "mini_sites.json")
-    words.add_argument("--n-train", type=int, default=1_200)
-    words.add_argument("--n-test", type=int, default=600)
-    words.add_argument("--flank-bp", type=int, default=128)
+    words.add_argument("--n-train", type=int, default=800)
+    words.add_argument("--n-test", type=int, default=400)
+    words.add_argument("--flank-bp", type=int, default=96)
     words.add_argument("--fit-bp", type=int, default=30_000_000)
     words = words.parse_args()
     predictor, began = begin(words)
     held = held_out(words)
     windows = windows_of(words, held)
     pieces = list(training_pieces(words, held, words.fit_bp))
+    counted = {motif_bp: MotifModel.fit(pieces, motif_bp) for motif_bp in (2, 3)}
     nets: dict[str, Predictor] = {"model": predictor, "random": predictor.with_random_weights(words.seed)}
     results: Tables = {"zero_shot": {}, "probe": {}}
     for kind in SITE_KINDS:
         train = windows["chr1", kind]
-        markov, order = best_motif_model(pieces, train)
+        markov, order = best_motif_model(counted[train.motif_bp], train)
         weights = position_weights(train)
         probes = {name: fit_site_probe(train, site_states(net, train)) for name, net in nets.items()}
         for name in ("napus", "chr5"):
