@@ -235,7 +235,7 @@ def scaling(found: Result) -> str:
     if "missing" in law:
         return f"{seen} No power law: {law['missing']}."
     bound = (
-        " A parameter is at the end of what was tried, so that neither floor nor exponent means anything."
+        " These points do not determine floor and exponent (a straight line in log bases fits as well, or one is at an end of what was tried)."
         if law["at_bound"]
         else ""
     )

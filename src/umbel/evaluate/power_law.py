@@ -37,7 +37,8 @@ class PowerLaw:
     n_points
         Points that were fitted.
     at_bound
-        Whether exponent or floor is at the end of what was tried: then neither means anything.
+        Whether exponent or floor is at the end of what was tried, or a straight line in ``log x`` fits as well: then
+        neither means anything.
     """
 
     floor: Estimate
@@ -107,17 +108,22 @@ def fit_power_law(x: npt.NDArray[Any], loss: npt.NDArray[Any], *, n_draws: int =
         draws[i] = (*values, EXPONENTS[chosen])
     line = np.polynomial.Polynomial.fit(np.log(x), loss, 1)
     spread = ((loss - loss.mean()) ** 2).sum()
-    estimates = [
+    floor, scale, exponent = (
         interval(float(value), draws[:, i], len(x)) for i, value in enumerate((*coefficients, EXPONENTS[best]))
-    ]
+    )
+    rmse = float(np.sqrt((residuals**2).mean()))
+    log_rmse = float(np.sqrt(((loss - line(np.log(x))) ** 2).mean()))
+    is_at_end = best in (0, len(EXPONENTS) - 1) or bool(coefficients.min() <= 0)
     return PowerLaw(
-        *estimates,
+        floor,
+        scale,
+        exponent,
         x_unit=x_unit,
         r2=float(1 - (residuals**2).sum() / spread) if spread > 0 else 0.0,
-        rmse=float(np.sqrt((residuals**2).mean())),
-        log_rmse=float(np.sqrt(((loss - line(np.log(x))) ** 2).mean())),
+        rmse=rmse,
+        log_rmse=log_rmse,
         n_points=len(x),
-        at_bound=best in (0, len(EXPONENTS) - 1) or bool(coefficients.min() <= 0),
+        at_bound=is_at_end or log_rmse <= rmse,
     )
 
 

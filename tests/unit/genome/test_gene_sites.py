@@ -95,7 +95,7 @@ def test_introns_of_a_bed_file_have_the_sites_of_the_genes(planted, genome, tmp_
     found = read_introns(tmp_path / "introns.bed", {"one": "one", "two": "two"})
     for kind in ("donor", "acceptor"):
         assert sites_of(found, kind) == sites_of(genome[1], kind)
-    with pytest.raises(AnnotationError, match="no intron on x; the file has one, two"):
+    with pytest.raises(AnnotationError, match="no intron on y; the file has one, two"):
         read_introns(tmp_path / "introns.bed", {"y": "x"})
     (tmp_path / "two.bed").write_text("one\t5\t30\ta\t0\t+\none\t20\t50\ta\t0\t+\n")
     with pytest.raises(AnnotationError, match="introns of a overlap, or lie on two strands"):
