@@ -235,7 +235,8 @@ def scaling(found: Result) -> str:
     if "missing" in law:
         return f"{seen} No power law: {law['missing']}."
     bound = (
-        " These points do not determine floor and exponent (a straight line in log bases fits as well, or one is at an end of what was tried)."
+        " These points do not determine floor and exponent: a straight line in log bases fits as well, or one of them "
+        "is at an end of what was tried."
         if law["at_bound"]
         else ""
     )
