@@ -31,7 +31,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "atlas": ("Experts", card_tables.atlas),
     "scaling": ("Loss against bases seen", card_tables.scaling),
 }
-SHARED = {"no restriction": "yes", "CC BY 4.0": "yes, with attribution", "free for any use": "yes"}
+SHARED = {
+    "no restriction": "yes",
+    "CC BY 4.0": "yes, with attribution",
+    "free for any use": "yes: the sequence is free, and the licence of the package that carried it is of that package",
+}
 """Words of a licence, and whether it lets weights be redistributed."""
 LIMITS = """\
 - **Small, and trained briefly.** It is there to try the software with real weights, to test pipelines and to teach.
@@ -149,7 +153,7 @@ def render(shipped: Path, results: Path, manifest: Path) -> str:
         front_matter(found),
         "# umbel-mini",
         "A small sparse-expert masked language model of plant DNA (bidirectional Mamba and mixture of experts), which "
-        "comes with the package umbel. All numbers below are on sequence that it never saw, and stand beside those of "
+        "comes with the package umbel. All numbers but the curve of training are on sequence that it never saw, and stand beside those of "
         "baselines; most of what a lab would ask needs a larger model.",
         '```python\nimport umbel\n\nmodel = umbel.load("mini")\nvectors = model.embed(["ACGTTGCAAGCTTAGGCATT"])\n```',
         f"## Limits\n\n{LIMITS}",
