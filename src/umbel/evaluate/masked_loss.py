@@ -130,7 +130,7 @@ def score_windows(
         predictions = scorer.masked_log_probs([w.codes for w in chunk], [w.hidden for w in chunk])
         for window, log_probs in zip(chunk, predictions, strict=True):
             truth = window.codes[window.hidden].astype(np.int64)
-            right, at_truth = _hits(np.asarray(log_probs, np.float64), truth)
+            right, at_truth = hits(np.asarray(log_probs, np.float64), truth)
             if not np.isfinite(at_truth).all():
                 raise CheckpointError(
                     f"{title}: the prediction for corpus window {ids[column]} is not a number, or gives the true base "
@@ -146,8 +146,14 @@ def score_windows(
     return RowSums(loss, correct, n_bases)
 
 
-def _hits(log_probs: Floats, truth: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Share of a hit at each base (1/m where m letters tie for the top), and the true base's log-probability."""
+def hits(log_probs: Floats, truth: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Share of a hit at each base (1/m where m letters tie for the top), and the true base's log-probability.
+
+    Examples
+    --------
+    >>> hits(np.log([[0.4, 0.4, 0.1, 0.1]]), np.array([1]))[0].tolist()
+    [0.5]
+    """
     at_truth = np.take_along_axis(log_probs, truth[:, None], axis=1)[:, 0]
     top = log_probs.max(axis=1, initial=-np.inf)
     n_top = (log_probs == top[:, None]).sum(axis=1)

@@ -236,6 +236,59 @@ class SequencePredictor(LoadedModel):
         result[order] = torch.cat(pooled).cpu().numpy()
         return result
 
+    def embed_bases(
+        self,
+        codes: Sequence[Codes],
+        places: Sequence[Sequence[int]],
+        strand: Strand = "forward",
+        layer: int = -1,
+    ) -> np.ndarray:
+        """Give the states of single bases, nothing hidden: those of the tokens that stand for them.
+
+        Parameters
+        ----------
+        codes
+            Sequences, ``(L_i,)`` each.
+        places
+            Bases of each sequence, from 0; as many of every one.
+        strand, layer
+            As in :meth:`embed`; rows are those of the sequence as given, whatever the reading.
+
+        Returns
+        -------
+        ``(n, places, D)`` float32.
+
+        Raises
+        ------
+        ValueError
+            If a sequence is shorter than one token, has another number of places or none there, or the strand is none
+            of the three.
+        ConfigError
+            If there is no such layer.
+        """
+        require_strand(strand)
+        require_layer(layer, self.config.n_layers)
+        wanted = np.array(places, np.int64).reshape(len(codes), -1)
+        for i, (sequence, own) in enumerate(zip(codes, wanted, strict=True)):
+            if len(own) and not 0 <= own.min() <= own.max() < len(sequence):
+                raise ValueError(f"sequence {i} has {len(sequence)} bases, and none at {own.tolist()}")
+        if strand == "both":
+            forward, other = (self.embed_bases(codes, places, one, layer) for one in ONE_STRAND)
+            return (forward + other) / 2
+        if strand == "revcomp":
+            wanted = np.array([[len(s)] for s in codes], np.int64).reshape(len(codes), -1) - 1 - wanted
+            codes = [revcomp(sequence) for sequence in codes]
+        encodings = self._encode(codes)
+        result = np.empty((*wanted.shape, self.config.d_model), np.float32)
+
+        def use(tensor: Tensor, output: Output, indices: list[int]) -> None:
+            tokens = np.stack([encodings[i].token_of_base(len(codes[i]))[wanted[i]] for i in indices])
+            rows = torch.arange(len(indices))[:, None]
+            result[indices] = output.hidden[rows, torch.from_numpy(tokens)].float().cpu().numpy()
+
+        self._run([encoding.ids for encoding in encodings], use, None if layer == -1 else layer + 1)
+        return result
+
     def routes(self, codes: Sequence[Codes]) -> list[np.ndarray]:
         """Tell which experts each base was sent to: those of the token that stands for it.
 

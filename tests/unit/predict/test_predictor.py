@@ -59,6 +59,29 @@ def test_strands(predictor):
     assert np.abs(both - predictor.embed(codes, "forward")).max() > 1e-4
 
 
+def test_states_of_single_bases_by_hand(predictor):
+    rng = np.random.default_rng(4)
+    codes = [rng.integers(0, 4, n).astype(np.uint8) for n in (30, 90, 31)]
+    places = [(0, 29), (89, 3), (7, 7)]
+    found = predictor.embed_bases(codes, places)
+    assert found.shape == (3, 2, predictor.config.d_model)
+    for sequence, own, rows in zip(codes, places, found, strict=True):
+        ids = torch.tensor(predictor.tokens.encode(sequence).ids)[None]
+        with torch.inference_mode():
+            hidden = predictor.backbone(ids).hidden[0].numpy()
+        np.testing.assert_allclose(rows, hidden[[place + 1 for place in own]], atol=1e-5)
+    turned = predictor.embed_bases(
+        [revcomp(s) for s in codes],
+        [[len(s) - 1 - p for p in own] for s, own in zip(codes, places, strict=True)],
+        "revcomp",
+    )
+    np.testing.assert_allclose(turned, found, atol=1e-5)
+    both = predictor.embed_bases(codes, places, "both")
+    np.testing.assert_allclose(both, (found + predictor.embed_bases(codes, places, "revcomp")) / 2, atol=1e-6)
+    with pytest.raises(ValueError, match="sequence 1 has 90 bases, and none at"):
+        predictor.embed_bases(codes, [(0, 1), (90, 1), (0, 1)])
+
+
 def test_masked_log_probs_by_hand(predictor):
     codes = np.array([0, 1, 2, 3], np.uint8)
     hidden = np.array([False, True, False, True])
