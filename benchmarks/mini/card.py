@@ -153,8 +153,8 @@ def render(shipped: Path, results: Path, manifest: Path) -> str:
         front_matter(found),
         "# umbel-mini",
         "A small sparse-expert masked language model of plant DNA (bidirectional Mamba and mixture of experts), which "
-        "comes with the package umbel. All numbers but the curve of training are on sequence that it never saw, and stand "
-        "beside those of baselines; most of what a lab would ask needs a larger model.",
+        "comes with the package umbel. All numbers but the curve of training are on sequence that it never saw, and "
+        "stand beside those of baselines; most of what a lab would ask needs a larger model.",
         '```python\nimport umbel\n\nmodel = umbel.load("mini")\nvectors = model.embed(["ACGTTGCAAGCTTAGGCATT"])\n```',
         f"## Limits\n\n{LIMITS}",
         f"## How it was trained\n\n{how_trained(run, found.get('scaling'))}",

@@ -171,7 +171,8 @@ def strength(found: Result) -> str:
     note = (
         f"Plant STARR-seq in tobacco leaf, 170 bp ({sizes}; {found['seeds']} seeds, {found['epochs']} epochs of "
         "tuning). All sequences of a gene are on one side, and genes of *A. thaliana* chromosome 1 are never tested "
-        "on. A small part of the data, on one core: what tuning on all of it would give is not told here."
+        "on. Learning rates are fixed, not chosen on dev. "
+        "A small part of the data, on one core: what tuning on all of it would give is not told here."
     )
     return (
         note + "\n\n" + table(["dataset", "row", "method", *METRICS.values()], sorted(lines, key=lambda line: line[0]))
