@@ -57,6 +57,7 @@ def project(tmp_path):
         "device": "cpu",
         "device_name": None,
         "threads": 1,
+        "processes": 2,
         "umbel": "0.1.0",
         "commit": "abc",
         "corpus": {"hash": "c0ffee"},
@@ -88,7 +89,7 @@ def render(scripts, project):
 def test_a_card_tells_what_was_measured_and_what_was_not(scripts, project):
     text = render(scripts, project)
     assert text.startswith("---\nlicense: apache-2.0\n") and text == render(scripts, project)
-    assert "1.250 (1.240 to 1.260)" in text and "| 1.310 |" in text and "value: 1.2500" in text
+    assert "1.250 (1.240 to 1.260)" in text and "1.310 (1.300 to 1.320)" in text and "value: 1.2500" in text
     assert "seen in 1 windows" in text and "385,856" in text and "4.1 million" in text
     assert hashlib.sha256(b"weights").hexdigest() in text
     assert text.count("Not measured on these weights.") == len(scripts["card"].SECTIONS) - 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from held_out import HERE, load
 
 SIZES = {
-    "regions": {"n-windows": 600, "n-gene-windows": 800, "n-chr5-windows": 600},
+    "regions": {"n-windows": 300, "n-gene-windows": 400, "n-chr5-windows": 300},
     "sites": {"n-train": 800, "n-test": 400},
     "effects": {"n-per-class": 300},
     "atlas": {"n-stretches": 16, "n-ablated": 32},

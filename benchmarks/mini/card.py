@@ -107,12 +107,17 @@ def front_matter(results: dict[str, Result]) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
+def cores(run: Result) -> str:
+    n = run["processes"] * run["threads"]
+    return f"{n} core{'s' if n > 1 else ''}"
+
+
 def how_trained(run: Result, scaling: Result | None) -> str:
     config = run["config"]
     model, data, train, optim = (config[key] for key in ("model", "corpus", "train", "optim"))
     step = run["shipped"]["step"]
     bases = step * train["batch_windows"] * data["window_bp"]
-    place = run["device_name"] if run["device"] != "cpu" else f"CPU, {run['threads']} thread(s)"
+    place = run["device_name"] if run["device"] != "cpu" else f"CPU, {cores(run)}"
     lines = [
         ["parameters", f"{run['n_parameters']:,} ({run['n_active_parameters']:,} active per base)"],
         ["architecture", f"`{model['pattern']}` tiled over {model['n_layers']} layers, width {model['d_model']}, "
@@ -125,7 +130,7 @@ def how_trained(run: Result, scaling: Result | None) -> str:
         ["computed on", place + (f", {scaling['points']['hours']:.2f} hours" if scaling is not None else "")],
         ["corpus", f"hash `{run['corpus']['hash']}`"],
         ["weights", f"{run['shipped']['dtype']}, SHA-256 `{run['shipped']['weights_sha256']}`"],
-        ["code", f"umbel {run['umbel']}, commit `{run['commit']}`"],
+        ["code", f"umbel {run['umbel']}" + (f", commit `{run['commit']}`" if run["commit"] else "")],
     ]  # fmt: skip
     return table(["", ""], lines)
 

@@ -104,9 +104,9 @@ def regions(found: Result) -> str:
                 if "missing" in own:
                     lines.append([name, f"{own['n_bases']:,}", own["missing"], *[""] * (len(rows) - 1)])
                     continue
-                cells = [f"{own['rows'][row][metric]['value']:.3f}" for row in rows[1:]]
-                lines.append([name, f"{own['n_bases']:,}", told(own["rows"]["model"][metric]), *cells])
-            head = ["class of base", "hidden bases", "mini (95 %)", *(name_of(row) for row in rows[1:])]
+                cells = [told(own["rows"][row][metric]) for row in rows]
+                lines.append([name, f"{own['n_bases']:,}", *cells])
+            head = ["class of base", "hidden bases", *(name_of(row) for row in rows)]
             parts.append(f"**{title}. {unit}.**\n\n{table(head, lines)}")
         best = one["classes"]["all"]["differences"]["markov_both_flanks"]["loss"]
         parts.append(f"mini minus the Markov model of both flanks, all bases: {told(best, 4)} nats.")
@@ -116,9 +116,9 @@ def regions(found: Result) -> str:
         parts.append(f"mini minus {name_of(row)}, *B. napus*: {told(change, 5)} nats.")
     share = found["mask_frac"]
     note = (
-        f"{share:.0%} of the bases are hidden behind `[MASK]`, evenly drawn, the same for every row; "
-        "intervals from resampling windows. *all* of *B. napus* is of windows drawn evenly; rarer classes also have "
-        "windows around genes."
+        f"{share:.0%} of the bases are hidden behind `[MASK]` (training also shows some as they are, or as "
+        "another letter), evenly drawn, the same for every row; 95 % intervals from resampling windows. *all* of "
+        "*B. napus* is of windows drawn evenly; rarer classes also have windows around genes."
     )
     return "\n\n".join([note, *parts])
 
@@ -199,7 +199,9 @@ def effects(found: Result) -> str:
     note = (
         "`umbel zeroshot` on held-out *B. napus*: harm is the log-likelihood ratio of reference and substitution, no "
         "training. *Compared within* the same kind of substitution, its neighbours or its place in the codon, what "
-        "those alone tell cannot help. 95 % intervals from resampling genes."
+        "those alone tell cannot help. The Markov row is counted on the genome that is scored, the "
+        "held-out scaffolds included but for the genes that are asked about: it has seen more of it than mini. 95 % "
+        "intervals from resampling genes."
     )
     return "\n\n".join([note, *parts])
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from umbel.errors import CheckpointError
-from umbel.evaluate.masked_loss import CHUNK_WINDOWS, Codes, Floats, Mask, Scorer, hits
+from umbel.evaluate.masked_loss import CHUNK_WINDOWS, Codes, Floats, Mask, RowSums, Scorer, hits
 from umbel.evaluate.metrics import bootstrap_ratio
 from umbel.genome.class_runs import NO_CLASS, Labels
 from umbel.progress import Reporter, reporter_or_silent
@@ -39,25 +39,6 @@ class ClassedWindow:
     hidden: Mask
 
 
-@dataclass(frozen=True)
-class ClassSums:
-    """Sums of one row, each ``(n_classes, n_windows)``.
-
-    Attributes
-    ----------
-    loss
-        Summed negative natural-log probability of the true base.
-    correct
-        Bases whose most probable letter is the true one; m letters that tie count 1/m each.
-    n_bases
-        Hidden bases.
-    """
-
-    loss: Floats
-    correct: Floats
-    n_bases: npt.NDArray[np.int64]
-
-
 def score_classes(
     scorer: Scorer,
     windows: Sequence[ClassedWindow],
@@ -65,7 +46,7 @@ def score_classes(
     *,
     title: str = "loss by class",
     reporter: Reporter | None = None,
-) -> ClassSums:
+) -> RowSums:
     """Let one row predict the hidden bases of all windows, and sum by class.
 
     Parameters
@@ -114,11 +95,11 @@ def score_classes(
                 np.add.at(sums[:, column], classes[counted], values[counted])
         task.advance(len(chunk))
     task.close()
-    return ClassSums(loss, correct, n_bases)
+    return RowSums(loss, correct, n_bases)
 
 
 def summarise_classes(
-    rows: Mapping[str, ClassSums], names: Sequence[str], *, model: str = "model", n_draws: int = 1000, seed: int = 0
+    rows: Mapping[str, RowSums], names: Sequence[str], *, model: str = "model", n_draws: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Make a table: loss and accuracy of each row in each class, and how far ``model`` is from each other row.
 
@@ -177,13 +158,13 @@ def summarise_classes(
     return table
 
 
-def with_total(sums: ClassSums) -> ClassSums:
+def with_total(sums: RowSums) -> RowSums:
     """Put a class before the others that holds all of them.
 
     Examples
     --------
     >>> ones = np.ones((2, 3))
-    >>> with_total(ClassSums(ones, ones, ones.astype(int))).n_bases[0].tolist()
+    >>> with_total(RowSums(ones, ones, ones.astype(int))).n_bases[0].tolist()
     [2, 2, 2]
     """
-    return ClassSums(*(np.concatenate([x.sum(0, keepdims=True), x]) for x in (sums.loss, sums.correct, sums.n_bases)))
+    return RowSums(*(np.concatenate([x.sum(0, keepdims=True), x]) for x in (sums.loss, sums.correct, sums.n_bases)))

@@ -28,9 +28,8 @@ STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 
 
 @numba.njit(cache=True)  # pragma: no cover (compiled)
-def _count_words(codes: Codes, first_start: int, counts: Counts, order: int) -> None:
-    """Add every word of 2 order + 1 known bases that starts at ``first_start`` or later to ``counts``."""
-    word_bp = 2 * order + 1
+def count_words(codes: Codes, first_start: int, counts: Counts, word_bp: int) -> None:
+    """Add every word of ``word_bp`` known bases that starts at ``first_start`` or later to ``counts``."""
     keep = (1 << (2 * word_bp)) - 1
     code = 0
     known_bp = 0
@@ -140,7 +139,7 @@ def count_flanks(corpus: Corpus, max_order: int = MAX_ORDER, reporter: Reporter 
         shared_bp = max(0, end - window.start) if same_contig else 0
         for order, counts in enumerate(words):
             # Words that end before `end` were counted with the window before.
-            _count_words(codes, max(0, shared_bp - 2 * order), counts, order)
+            count_words(codes, max(0, shared_bp - 2 * order), counts, 2 * order + 1)
         assembly, contig, end = window.assembly, window.contig, window.end
         task.advance()
     task.close()
@@ -165,7 +164,7 @@ def count_flanks_of(pieces: Iterable[Codes], max_order: int = MAX_ORDER) -> Flan
     words = [np.zeros(4 ** (2 * order + 1), np.int64) for order in range(max_order + 1)]
     for codes in pieces:
         for order, counts in enumerate(words):
-            _count_words(codes, 0, counts, order)
+            count_words(codes, 0, counts, 2 * order + 1)
     return FlankCounts(tuple(both_strands(counts, order) for order, counts in enumerate(words)))
 
 

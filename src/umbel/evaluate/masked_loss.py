@@ -48,7 +48,7 @@ class HiddenWindow:
 
 @dataclass(frozen=True)
 class RowSums:
-    """Sums per window for one row, each ``(2, n_windows)``: over all hidden bases, and over unmasked ones.
+    """Sums per window for one row, each ``(n_sorts, n_windows)``: all hidden bases and unmasked ones, or each class.
 
     Attributes
     ----------

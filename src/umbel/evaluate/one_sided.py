@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from umbel.evaluate.markov import count_words
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -15,21 +16,6 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MAX_ORDER = 8
-
-
-@numba.njit(cache=True)  # pragma: no cover (compiled)
-def _count(codes: Codes, counts: Counts, word_bp: int) -> None:
-    keep = (1 << (2 * word_bp)) - 1
-    code = 0
-    known_bp = 0
-    for base in codes:
-        if base > 3:
-            known_bp = 0
-            continue
-        code = ((code << 2) | base) & keep
-        known_bp += 1
-        if known_bp >= word_bp:
-            counts[code] += 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class OneSidedModel:
         words = [np.zeros(4 ** (j + 1), np.int64) for j in range(order + 1)]
         for codes in pieces:
             for j, counts in enumerate(words):
-                _count(codes, counts, j + 1)
+                count_words(codes, 0, counts, j + 1)
         p = np.full((1, 4), 0.25)
         tables = []
         for j, counts in enumerate(words):
@@ -138,7 +124,7 @@ class MotifModel:
         words = [np.zeros(4 ** (2 * j + motif_bp), np.int64) for j in range(order + 1)]
         for codes in pieces:
             for j, counts in enumerate(words):
-                _count(codes, counts, 2 * j + motif_bp)
+                count_words(codes, 0, counts, 2 * j + motif_bp)
         shaped = [_on_both_strands(counts).reshape(4**j, 4**motif_bp, 4**j) for j, counts in enumerate(words)]
         return cls(shaped, motif_bp, strength)
 
