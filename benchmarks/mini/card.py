@@ -39,7 +39,7 @@ SHARED = {
 """Words of a licence, and whether it lets weights be redistributed."""
 LIMITS = """\
 - **Small, and trained briefly.** It is there to try the software with real weights, to test pipelines and to teach.
-  Larger models are better at everything that is measured here.
+  Larger models were not measured beside it.
 - **Four Brassicaceae mostly**, of two of them single chromosomes; a few plastomes and pieces of rice. Of other plants,
   and of everything that is no plant, expect little.
 - **Not for decisions** about people, breeding or release. A score tells how unexpected a base is to this model, and

@@ -53,9 +53,9 @@ ROWS = {
     "majority": "mean of training",
     "gc": "GC change",
     "cpg": "CpG",
-    "substitution": "kind of substitution",
-    "context": "substitution and neighbours",
-    "frame": "substitution and codon position",
+    "substitution": "fitted: kind of substitution",
+    "context": "fitted: substitution and neighbours",
+    "frame": "fitted: substitution and codon position",
 }
 
 
@@ -66,12 +66,16 @@ def told(estimate: Any, digits: int = 3) -> str:
     --------
     >>> told({"value": 0.5, "low": 0.4, "high": 0.6}), told({"value": None})
     ('0.500 (0.400 to 0.600)', 'not defined')
+    >>> told({"value": 0.5, "low": 0.5, "high": 0.5})
+    '–'
     """
     value = estimate["value"]
     if value is None:
         return "not defined"
     if estimate.get("low") is None:
         return f"{value:.{digits}f}"
+    if value == estimate["low"] == estimate["high"]:
+        return "–"  # the same for everyone: nothing was compared
     return f"{value:.{digits}f} ({estimate['low']:.{digits}f} to {estimate['high']:.{digits}f})"
 
 
@@ -146,7 +150,8 @@ def sites(found: Result) -> str:
         )
     note = (
         "Each site has one decoy: the same letters in the same gene on the same strand (chance is 0.5 in both "
-        "measures). 95 % intervals from resampling genes."
+        "measures). Below 0.5 the letters are more expected at the decoys than at the sites. 95 % intervals from "
+        "resampling genes."
     )
     return "\n\n".join([note, *parts])
 
@@ -170,13 +175,22 @@ def strength(found: Result) -> str:
     sizes = "; ".join(f"{name}: {own['train']:,} train, {own['test']:,} test" for name, own in found["n"].items())
     note = (
         f"Plant STARR-seq in tobacco leaf, 170 bp ({sizes}; {found['seeds']} seeds, {found['epochs']} epochs of "
-        "tuning). All sequences of a gene are on one side, and genes of *A. thaliana* chromosome 1 are never tested "
+        f"tuning in batches of {found['batch_size']}). All sequences of a gene are on one side, and genes of "
+        "*A. thaliana* chromosome 1 are never tested "
         "on. Learning rates are fixed, not chosen on dev. "
         "A small part of the data, on one core: what tuning on all of it would give is not told here."
     )
     return (
         note + "\n\n" + table(["dataset", "row", "method", *METRICS.values()], sorted(lines, key=lambda line: line[0]))
     )
+
+
+MATCHINGS = {
+    "all": "all pairs",
+    "substitution": "same substitution",
+    "context": "same substitution and neighbours",
+    "frame": "same substitution and codon position",
+}
 
 
 def effects(found: Result) -> str:
@@ -190,7 +204,13 @@ def effects(found: Result) -> str:
             if "missing" in own:
                 continue
             rows = list(own["scores"])
-            lines.append([matching, f"{own['n_positive']:,}", *(told(own["scores"][row]) for row in rows)])
+            lines.append(
+                [
+                    MATCHINGS.get(matching, matching),
+                    f"{own['n_positive']:,}",
+                    *(told(own["scores"][row]) for row in rows),
+                ]
+            )
         if not lines:
             parts.append(f"{pair['positive']} against {pair['negative']}: too few that match.")
             continue
@@ -227,7 +247,7 @@ def atlas(found: Result) -> str:
         head = ["layer", "expert", "most enriched class", "share in class", "share overall", "log2 odds"]
         parts.append(table(head, enriched))
     if effect:
-        parts.append(f"Barring one expert changes the masked loss by at most {max(effect):.4f} nats.")
+        parts.append(f"Barring one expert changes the masked loss by at most {max(effect):.1g} nats.")
     return "\n\n".join(parts)
 
 

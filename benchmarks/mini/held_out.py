@@ -77,7 +77,12 @@ def begin(words: argparse.Namespace) -> tuple[Predictor, float]:
 
 def finish(words: argparse.Namespace, began: float, results: dict[str, Any], predictor: Predictor) -> None:
     """Write the JSON with what a reader needs to judge it."""
-    options = {key: value for key, value in vars(words).items() if not isinstance(value, Path) and key != "checkpoint"}
+    # Where files lay on this machine helps nobody.
+    options = {
+        key: value
+        for key, value in vars(words).items()
+        if not isinstance(value, Path) and key not in ("checkpoint", "fp32")
+    }
     about = {
         "facts": facts(torch.device("cpu")),
         "model": {

@@ -53,6 +53,10 @@ def read_points(run: Path) -> dict[str, Any]:
     }
 
 
+HIGHEST_LOSS = 1.36
+"""Top of the picture."""
+
+
 def draw(path: Path, points: dict[str, Any], law: dict[str, Any] | None) -> None:
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -64,7 +68,8 @@ def draw(path: Path, points: dict[str, Any], law: dict[str, Any] | None) -> None
         x = np.geomspace(law["from_bases"], points["bases_seen"], 200)
         y = law["floor"]["value"] + law["scale"]["value"] * (x / law["x_unit"]) ** -law["exponent"]["value"]
         axes.plot(x, y, "--", c="#D55E00", label=f"power law fitted to {law['of']} loss")
-    axes.set(xscale="log", xlabel="bases seen", ylabel="masked loss, nats per base")
+    # The first steps fall from 2.5 nats to what base frequencies give, and would flatten all that follows.
+    axes.set(xscale="log", xlabel="bases seen", ylabel="masked loss, nats per base", ylim=(None, HIGHEST_LOSS))
     axes.legend(frameon=False)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)

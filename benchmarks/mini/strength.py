@@ -89,7 +89,8 @@ def main() -> None:
     words.add_argument("--work", type=Path, help="folder for predictions; a stopped run goes on there")
     words.add_argument("--n-train", type=int, default=800, help="0: all")
     words.add_argument("--n-test", type=int, default=500, help="0: all")
-    words.add_argument("--epochs", type=int, default=3)
+    words.add_argument("--epochs", type=int, default=4)
+    words.add_argument("--batch-size", type=int, default=8)
     words.add_argument("--seeds", type=int, default=3)
     words = words.parse_args()
     predictor, began = begin(words)
@@ -107,12 +108,15 @@ def main() -> None:
     )
     results: dict[str, Any] = {
         "epochs": words.epochs,
+        "batch_size": words.batch_size,
         "seeds": words.seeds,
         "n": {name: {role: len(own) for role, own in one.splits.items()} for name, one in datasets.items()},
         "tables": {},
     }
     for method, lr in METHODS.items():
-        finetune = FinetuneConfig(seeds=tuple(range(words.seeds)), lr=(lr,), epochs=words.epochs, patience=0)
+        finetune = FinetuneConfig(
+            seeds=tuple(range(words.seeds)), lr=(lr,), epochs=words.epochs, patience=0, batch_size=words.batch_size
+        )
         config = BenchConfig(finetune=finetune, n_draws=words.n_draws, retries=1)
         config = dataclasses.replace(config, method=method)
         out = work / method
