@@ -15,7 +15,7 @@ from umbel.config import HealthConfig
 from umbel.data.batches import TrainingBatches
 from umbel.data.kmers import KmerTokens
 from umbel.errors import RunError
-from umbel.train import loop, pretrain
+from umbel.train import loop, pretrain, starting
 from umbel.train.learner import Learner, untrained_model
 from umbel.train.processes import World
 from umbel.train.state import read_metrics
@@ -137,7 +137,7 @@ def test_a_layer_that_uses_one_expert_alone_stops_the_run(toy_corpus, tmp_path, 
         torch.nn.init.zeros_(model.backbone.layers[1].ffn.router.weight.requires_grad_(False))
         return model
 
-    monkeypatch.setattr(pretrain, "untrained_model", unable_to_choose)
+    monkeypatch.setattr(starting, "untrained_model", unable_to_choose)
     run = with_health(collapse_steps=4)
     with pytest.raises(
         RunError, match=r"step 4: layer 1 has sent every token to expert 0 since step 1, and the other 2"
