@@ -100,6 +100,14 @@ class FlankCounts:
         return counts / counts.sum()
 
 
+def on_both_strands(word_counts: Counts) -> Counts:
+    """Add to each word, of any length, the count of its reverse complement; ``(4**n,)``."""
+    n_bases = (len(word_counts).bit_length() - 1) // 2
+    axes = word_counts.reshape((4,) * n_bases)
+    # Reversing the axes reverses the word; reversing each axis complements it (A0 <-> T3, C1 <-> G2).
+    return (axes + np.flip(axes.transpose())).reshape(-1)
+
+
 def both_strands(word_counts: Counts, order: int) -> Counts:
     """Add to each word of 2 order + 1 bases the count of its reverse complement; ``(4**k, 4, 4**k)``.
 
@@ -108,10 +116,7 @@ def both_strands(word_counts: Counts, order: int) -> Counts:
     >>> both_strands(np.array([5, 2, 0, 1]), 0).reshape(4).tolist()
     [6, 2, 2, 6]
     """
-    axes = word_counts.reshape((4,) * (2 * order + 1))
-    # Reversing the axes reverses the word; reversing each axis complements it (A0 <-> T3, C1 <-> G2).
-    summed = axes + np.flip(axes.transpose())
-    return np.ascontiguousarray(summed).reshape(4**order, 4, 4**order)
+    return on_both_strands(word_counts).reshape(4**order, 4, 4**order)
 
 
 def count_flanks(corpus: Corpus, max_order: int = MAX_ORDER, reporter: Reporter | None = None) -> FlankCounts:

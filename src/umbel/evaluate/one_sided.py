@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from umbel.evaluate.markov import count_words
+from umbel.evaluate.markov import count_words, on_both_strands
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -68,7 +68,7 @@ class OneSidedModel:
         p = np.full((1, 4), 0.25)
         tables = []
         for j, counts in enumerate(words):
-            seen = _on_both_strands(counts).reshape(4**j, 4).astype(np.float64)
+            seen = on_both_strands(counts).reshape(4**j, 4).astype(np.float64)
             shorter = p if j == 0 else np.tile(p, (4, 1))
             p = (seen + strength * shorter) / (seen.sum(1, keepdims=True) + strength)
             tables.append(p)
@@ -125,7 +125,7 @@ class MotifModel:
         for codes in pieces:
             for j, counts in enumerate(words):
                 count_words(codes, 0, counts, 2 * j + motif_bp)
-        shaped = [_on_both_strands(counts).reshape(4**j, 4**motif_bp, 4**j) for j, counts in enumerate(words)]
+        shaped = [on_both_strands(counts).reshape(4**j, 4**motif_bp, 4**j) for j, counts in enumerate(words)]
         return cls(shaped, motif_bp, strength)
 
     def log_prob(self, codes: Codes, start: int) -> float:
@@ -140,14 +140,6 @@ class MotifModel:
             seen = table[_number(left), :, _number(right)]
             p = (seen[motif] + self.strength * p) / (seen.sum() + self.strength)
         return float(np.log(p))
-
-
-def _on_both_strands(counts: Counts) -> Counts:
-    """Add to each word the count of its reverse complement."""
-    n_bases = (len(counts).bit_length() - 1) // 2
-    axes = counts.reshape((4,) * n_bases)
-    # Reversing the axes reverses the word; reversing each axis complements it (A0 <-> T3, C1 <-> G2).
-    return (axes + np.flip(axes.transpose())).reshape(-1)
 
 
 def _number(codes: Codes) -> int:

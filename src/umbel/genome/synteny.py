@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +125,7 @@ def shared_stretches(target: Seeded, other: Seeded, seed: int = 0) -> Synteny:
         bins = mine[supported & (contigs == number)]
         starts, ends = bins * BIN_BP - MARGIN_BP, (bins + 1) * BIN_BP + MARGIN_BP
         spans = np.stack([np.maximum(starts, 0), np.minimum(ends, length)], 1)
-        runs[name] = _bridged(merge(spans[np.argsort(spans[:, 0])]))
+        runs[name] = merge(spans, BRIDGED_BP)
     return Synteny(runs, len(places), int(supported.sum()), int(_supported(drawn).sum()))
 
 
@@ -171,18 +171,3 @@ def _supported(places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
                 both = places[neighbours]
                 supported[start + i] = min(len(set(both[:, 0])), len(set(both[:, 1]))) >= MIN_SUPPORT
     return supported
-
-
-def _bridged(runs: Runs) -> Runs:
-    """Make one of runs that are within reach of each other: what stands between shared genes is shared ground."""
-    if not len(runs):
-        return runs
-    new = np.r_[True, runs[1:, 0] - runs[:-1, 1] > BRIDGED_BP]
-    first = np.flatnonzero(new)
-    return np.stack([runs[first, 0], runs[np.r_[first[1:] - 1, len(runs) - 1], 1]], 1)
-
-
-def read_contigs(contigs: Iterable[str], fetch: Callable[[str], Codes]) -> Contigs:
-    """Give contigs and their codes, one at a time."""
-    for name in contigs:
-        yield name, fetch(name)
